@@ -1,0 +1,1 @@
+"""Accepts connections, reads the ClientHello, shakes hands, and names every failure."""

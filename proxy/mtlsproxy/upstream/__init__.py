@@ -1,0 +1,1 @@
+"""Lends connections to upstream servers."""

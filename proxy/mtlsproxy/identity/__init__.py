@@ -1,1 +1,1 @@
-"""A verified client as facts, as a principal and as header bytes; and the header names that no client may send. Pure."""
+"""A verified client as facts, as a principal and as header bytes; the header names that no client may send. Pure."""

@@ -18,6 +18,11 @@ FLUSH_SECONDS = 0.1
 FLUSH_ENTRIES = 256
 """Entries encoded in one go: about 0.5 ms of the event loop."""
 
+MAX_NAME = 1024
+MAX_SAN = 4096
+"""Characters of a subject or issuer, and of all SANs together, that are logged: an unverified client chooses them, and
+what is folded or remembered of it stays in memory."""
+
 AccessEntry: TypeAlias = tuple[
     float,  # TIME: wall clock when the answer ended, Unix seconds
     bytes,  # CONNECTION: what connection_fragment returned
@@ -79,7 +84,8 @@ def connection_fragment(
     """The fields of a connection as JSON members, without braces.
 
     subject, issuer: RFC 4514. serial: upper-case hexadecimal. fingerprint: SHA-256, lower-case hexadecimal.
-    san: as in X-Client-San, `URI:spiffe://a/b`, `DNS:x.example`.
+    san: as in X-Client-San, `URI:spiffe://a/b`, `DNS:x.example`. Names beyond MAX_NAME and SANs beyond MAX_SAN end
+    in `…`.
     """
     return encode(
         {
@@ -89,15 +95,29 @@ def connection_fragment(
             "tls_version": tls_version,
             "cipher": cipher,
             "resumed": resumed,
-            "subject": subject,
-            "issuer": issuer,
+            "subject": _shortened(subject),
+            "issuer": _shortened(issuer),
             "serial": serial,
             "fingerprint": fingerprint,
-            "san": None if san is None else list(san),
+            "san": None if san is None else _fewer(san),
             "truststore": truststore,
             "principal": principal,
         }
     )[1:-1]
+
+
+def _shortened(name: str | None) -> str | None:
+    return name if name is None or len(name) <= MAX_NAME else name[:MAX_NAME] + "…"
+
+
+def _fewer(san: Sequence[str]) -> list[str]:
+    room, kept = MAX_SAN, []
+    for name in san:
+        room -= len(name)
+        if room < 0:
+            return [*kept, "…"]
+        kept.append(name)
+    return kept
 
 
 def encode(value: object) -> bytes:

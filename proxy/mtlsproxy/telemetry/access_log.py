@@ -111,7 +111,8 @@ def _shortened(name: str | None) -> str | None:
 
 
 def _fewer(san: Sequence[str]) -> list[str]:
-    room, kept = MAX_SAN, []
+    kept: list[str] = []
+    room = MAX_SAN
     for name in san:
         room -= len(name)
         if room < 0:

@@ -1,0 +1,118 @@
+"""Starting and stopping the admin server.
+
+aiohttp takes half a second to import, so nothing here imports it before `start_admin`, and then in a thread: the
+listeners are up and serving by that time.
+"""
+
+import asyncio
+import errno
+import importlib
+import os
+import socket
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from mtlsproxy.admin.hosts import HostRule
+from mtlsproxy.admin.source import StatusSource
+from mtlsproxy.config.scalars import Bind
+from mtlsproxy.config.service import Admin
+from mtlsproxy.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+_BACKLOG = 128
+_SHUTDOWN_SECONDS = 1.0
+"""How long a scrape in flight may hold up the end of the process."""
+
+
+class AdminError(Exception):
+    """The admin server cannot start; the message names the setting."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdminServer:
+    """A running admin server. `addresses` and `metrics_addresses` are what is bound, ports resolved."""
+
+    addresses: tuple[Bind, ...]
+    metrics_addresses: tuple[Bind, ...]
+    runners: "tuple[web.AppRunner, ...]"
+
+    async def close(self) -> None:
+        for runner in self.runners:
+            await runner.cleanup()
+
+
+async def start_admin(admin: Admin, metrics: Metrics, source: StatusSource) -> AdminServer:
+    """Bind and serve `admin.bind`, and `admin.metrics_bind` where it is set. Raises AdminError."""
+    async with AsyncExitStack() as undo:
+        sockets = await _bind("admin.bind", admin.bind, undo)
+        metrics_sockets: list[socket.socket] = []
+        if admin.metrics_bind is not None:
+            metrics_sockets = await _bind("admin.metrics_bind", admin.metrics_bind, undo)
+        app_module = await asyncio.to_thread(importlib.import_module, "mtlsproxy.admin.app")
+        scope = app_module.Scope.ALL if _only_local(sockets) else app_module.Scope.ANSWER_403
+        sites = [(HostRule(admin.bind, admin.allowed_hosts), scope, sockets)]
+        if admin.metrics_bind is not None:
+            rule = HostRule(admin.metrics_bind, admin.allowed_hosts)
+            sites.append((rule, app_module.Scope.ANSWER_404, metrics_sockets))
+        runners = []
+        for rule, scope, bound in sites:
+            runners.append(await _serve(app_module.make_app(rule, scope, metrics, source), bound, undo))
+        undo.pop_all()
+    return AdminServer(_addresses(sockets), _addresses(metrics_sockets), tuple(runners))
+
+
+async def _serve(app: "web.Application", sockets: Sequence[socket.socket], undo: AsyncExitStack) -> "web.AppRunner":
+    from aiohttp import web
+
+    runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+    undo.push_async_callback(runner.cleanup)
+    await runner.setup()
+    for bound in sockets:
+        await web.SockSite(runner, bound, backlog=_BACKLOG).start()
+    return runner
+
+
+async def _bind(key: str, bind: Bind, undo: AsyncExitStack) -> list[socket.socket]:
+    """Listening sockets on every address of `bind`; closed by `undo` unless it is popped."""
+    if bind.fd_name is not None:
+        raise AdminError(f"{key}: {bind}: sockets passed by systemd are for listeners: write host:port")
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as error:
+        raise AdminError(f"{key}: {bind}: {error.strerror}") from error
+    sockets: list[socket.socket] = []
+    failure: OSError | None = None
+    for family, _, _, _, address in dict.fromkeys(found):
+        try:
+            bound = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+        except OSError as error:
+            # A name such as localhost may have an address of a family that this machine does not run.
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                raise AdminError(f"{key}: {bind}: {_words(error)}") from error
+            failure = error
+            continue
+        undo.callback(bound.close)
+        sockets.append(bound)
+    if not sockets:
+        raise AdminError(f"{key}: {bind}: {_words(failure)}") from failure
+    return sockets
+
+
+def _words(error: OSError | None) -> str:
+    if error is None or error.errno is None:
+        return "it has no address"
+    return os.strerror(error.errno)
+
+
+def _only_local(sockets: Sequence[socket.socket]) -> bool:
+    return all(ip_address(str(bound.getsockname()[0])).is_loopback for bound in sockets)
+
+
+def _addresses(sockets: Sequence[socket.socket]) -> tuple[Bind, ...]:
+    return tuple(Bind(str(bound.getsockname()[0]), int(bound.getsockname()[1])) for bound in sockets)

@@ -36,8 +36,8 @@ class UnrenderableIdentity(Exception):
 def render(identity: Identity, client: Client, chain: Sequence[Certificate], truststore: str) -> bytes:
     """The complete header lines, CRLF included, of every form that `identity` asks for.
 
-    chain: the verified path, leaf first, trust anchor last. truststore: the name of the one that vouched. A header with an
-    empty value (no SAN, no principal, an empty subject, no intermediate) is left out: the client's own was stripped, so
+    chain: the verified path, leaf first, trust anchor last. truststore: the name of the one that vouched. A header with
+    an empty value (no SAN, no principal, an empty subject, no intermediate) is left out: the client's was stripped, so
     its absence says as much, and an empty structured-field list is no field at all (RFC 9651 §3.1). Raises
     UnrenderableIdentity.
     """

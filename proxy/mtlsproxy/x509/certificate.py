@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, r
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import AuthorityInformationAccessOID as Aia
+from cryptography.x509.oid import ExtensionOID as Oid
 
 from mtlsproxy.x509 import der as asn1
 
@@ -29,18 +30,18 @@ MAX_CERTIFICATE = 128 * 1024
 """Bytes. OpenSSL takes 100 KiB for a whole chain; a certificate beyond this is an attack on our time."""
 
 HANDLED_CRITICAL = frozenset(
-    extension.oid.dotted_string
-    for extension in (
-        pyca.BasicConstraints,
-        pyca.KeyUsage,
-        pyca.ExtendedKeyUsage,
-        pyca.SubjectAlternativeName,
-        pyca.NameConstraints,
-        pyca.CertificatePolicies,
-        pyca.PolicyConstraints,
-        pyca.InhibitAnyPolicy,
-        pyca.CRLDistributionPoints,
-    )
+    {
+        Oid.BASIC_CONSTRAINTS,
+        Oid.KEY_USAGE,
+        Oid.EXTENDED_KEY_USAGE,
+        Oid.SUBJECT_ALTERNATIVE_NAME,
+        Oid.NAME_CONSTRAINTS,
+        Oid.CERTIFICATE_POLICIES,
+        Oid.POLICY_CONSTRAINTS,
+        Oid.POLICY_MAPPINGS,
+        Oid.INHIBIT_ANY_POLICY,
+        Oid.CRL_DISTRIBUTION_POINTS,
+    }
 )
 """Extensions that validation acts upon; any other one that is critical refuses the path (RFC 5280 §4.2).
 
@@ -137,6 +138,8 @@ class Certificate:
     sans: AlternativeNames
     name_constraints: pyca.NameConstraints | None
     certificate_policies: tuple[str, ...]
+    policy_mappings: tuple[tuple[str, str], ...]
+    """(policy of the issuer's domain, policy of the subject's), dotted."""
     policy_constraints: pyca.PolicyConstraints | None
     inhibit_any_policy: int | None
     subject_key_id: bytes | None
@@ -263,6 +266,7 @@ def _parse(der: bytes) -> Certificate:
         sans=sans,
         name_constraints=_value(extensions, pyca.NameConstraints),
         certificate_policies=tuple(p.policy_identifier.dotted_string for p in policies) if policies else (),
+        policy_mappings=_policy_mappings(extensions),
         policy_constraints=_value(extensions, pyca.PolicyConstraints),
         inhibit_any_policy=inhibit.skip_certs if inhibit else None,
         subject_key_id=subject_key.digest if subject_key else None,
@@ -274,7 +278,7 @@ def _parse(der: bytes) -> Certificate:
         unhandled_critical=tuple(
             oid.dotted_string
             for oid, extension in extensions.items()
-            if extension.critical and oid.dotted_string not in HANDLED_CRITICAL
+            if extension.critical and oid not in HANDLED_CRITICAL
         ),
     )
 
@@ -323,6 +327,21 @@ def _key_usage(value: pyca.KeyUsage | None) -> frozenset[str] | None:
     if value is None:
         return None
     return frozenset(name for attribute, name in _KEY_USAGES if getattr(value, attribute))
+
+
+def _policy_mappings(extensions: _Extensions) -> tuple[tuple[str, str], ...]:
+    """RFC 5280 §4.2.1.5, which cryptography leaves as bytes. Raises DerError."""
+    found = extensions.get(Oid.POLICY_MAPPINGS)
+    if found is None:
+        return ()
+    data = found.value.public_bytes()
+    pairs = []
+    for _, at, end in asn1.children(data, *asn1.enter(data, 0, len(data), asn1.SEQUENCE)):
+        oids = asn1.children(data, *asn1.enter(data, at, end, asn1.SEQUENCE))
+        if len(oids) != 2:
+            raise asn1.DerError("a policy mapping has two policies")
+        pairs.append((asn1.dotted(data, *oids[0][1:]), asn1.dotted(data, *oids[1][1:])))
+    return tuple(pairs)
 
 
 def _access_urls(value: pyca.AuthorityInformationAccess | None) -> dict[pyca.ObjectIdentifier, tuple[str, ...]]:

@@ -50,3 +50,18 @@ def children(data: bytes, at: int, end: int) -> list[tuple[int, int, int]]:
         found.append((tag, at, after))
         at = after
     return found
+
+
+def dotted(data: bytes, at: int, end: int) -> str:
+    """The OBJECT IDENTIFIER at `at` (X.690 §8.19). Raises DerError."""
+    start, after = enter(data, at, end, OBJECT_IDENTIFIER)
+    arcs, arc = [], 0
+    for octet in data[start:after]:
+        arc = arc << 7 | octet & 0x7F
+        if not octet & 0x80:
+            arcs.append(arc)
+            arc = 0
+    if not arcs or data[after - 1] & 0x80:
+        raise DerError(f"truncated object identifier at offset {at}")
+    first = min(arcs[0] // 40, 2)
+    return ".".join(map(str, (first, arcs[0] - 40 * first, *arcs[1:])))

@@ -1,0 +1,130 @@
+"""The `chain` check: does the path reach a trust anchor through certificates that may stand where they stand."""
+
+from mtlsproxy.reasons import Reason
+from mtlsproxy.x509.certificate import Certificate
+from mtlsproxy.x509.path import Finding, Link, Path, failed, passed
+from mtlsproxy.x509.policy import Policy
+
+NAME = "chain"
+_V3 = 3
+
+
+def check_chain(path: Path, policy: Policy, truststore: str) -> Finding:
+    """RFC 5280 §6.1.3 (a)(4), §6.1.4 (a), (k)-(o), and the truststore's max_chain_depth."""
+    return (
+        _reaches_anchor(path, policy, truststore)
+        or _well_formed(path)
+        or _issued_by_cas(path)
+        or _path_lengths(path)
+        or _depth(path, policy)
+        or passed(NAME, _drawn(path), f"a path to a trust anchor of truststore {truststore} (RFC 5280 §6.1)")
+    )
+
+
+def _drawn(path: Path) -> str:
+    return " ← ".join(c.subject or "(empty subject)" for c in path.certificates)
+
+
+def _reaches_anchor(path: Path, policy: Policy, truststore: str) -> Finding | None:
+    rule = f"a path to a trust anchor of truststore {truststore} (RFC 5280 §6.1)"
+    if Link.OTHER_KEY in path.links:
+        index = path.links.index(Link.OTHER_KEY)
+        issuer = path.certificates[index].issuer
+        seen = f"{path.role(index)} names {issuer} as its issuer, but another CA of that name signed it"
+        return failed(NAME, Reason.UNTRUSTED_ISSUER, seen, rule, _ADD_CA.format(issuer=issuer, truststore=truststore))
+    if path.anchored:
+        return None
+    if path.cut:
+        return _too_long(len(path.certificates) - 1, policy, "without a trust anchor in sight")
+    tip = path.certificates[-1]
+    whose = path.role(len(path.certificates) - 1)
+    if tip.self_issued:
+        seen = f"{whose} is self-signed and no trust anchor of truststore {truststore}"
+        if len(path.certificates) == 1:
+            seen = f"the leaf {tip.subject} is self-signed and no CA of truststore {truststore} issued it"
+        fix = _ADD_CA.format(issuer=tip.issuer, truststore=truststore)
+    else:
+        issuer = tip.issuer or "(empty name)"
+        seen = f"the issuer of {whose}, {issuer}, was not sent and is no trust anchor of truststore {truststore}"
+        fix = f"send the certificate of {issuer} after the leaf, or list it under intermediates; " + _ADD_CA.format(
+            issuer=issuer, truststore=truststore
+        )
+    return failed(NAME, Reason.UNTRUSTED_ISSUER, seen, rule, fix)
+
+
+_ADD_CA = (
+    "if {issuer} is to be trusted, add its certificate to trust_anchors of truststore {truststore}; "
+    "if not, get a certificate from a CA that is"
+)
+
+
+def _well_formed(path: Path) -> Finding | None:
+    """What parses but cannot be relied upon: RFC 5280 §4.1.2.1, §4.2, §4.1.2.4, §4.1.2.6, §4.2.1.10."""
+    for index, certificate in enumerate(path.certificates):
+        problem = _flaw(certificate, leaf=index == 0)
+        if problem is not None:
+            seen, rule = problem
+            fix = "have it issued anew by a CA that follows RFC 5280"
+            return failed(NAME, Reason.MALFORMED_CERTIFICATE, f"{path.role(index)} {seen}", rule, fix)
+    return None
+
+
+def _flaw(certificate: Certificate, *, leaf: bool) -> tuple[str, str] | None:
+    if certificate.version != _V3:
+        return f"is an X.509 version {certificate.version} certificate", "version 3 (RFC 5280 §4.1.2.1)"
+    if certificate.unhandled_critical:
+        oids = ", ".join(certificate.unhandled_critical)
+        return f"has a critical extension that is not processed: {oids}", "none (RFC 5280 §4.2)"
+    if not certificate.x509.issuer.rdns:
+        return "has an empty issuer", "a distinguished name (RFC 5280 §4.1.2.4)"
+    if not leaf and not certificate.x509.subject.rdns:
+        return "has an empty subject", "a CA has a distinguished name (RFC 5280 §4.1.2.6)"
+    if leaf and certificate.name_constraints is not None and not certificate.is_ca:
+        return "carries nameConstraints", "they are for CA certificates (RFC 5280 §4.2.1.10)"
+    return None
+
+
+def _issued_by_cas(path: Path) -> Finding | None:
+    """RFC 5280 §6.1.4 (k) and (n): cA asserted, and keyCertSign where there is a key usage at all."""
+    rule = "every issuer has basicConstraints cA and, where it has a key usage, keyCertSign (RFC 5280 §6.1.4)"
+    if path.anchored and len(path.certificates) == 1 and not path.leaf.is_ca:
+        seen = "the leaf is itself listed as a trust anchor and is no CA"
+        return failed(
+            NAME, Reason.NOT_A_CA, seen, rule, "list the CA that issues clients; a client cannot vouch for itself"
+        )
+    for index, issuer in enumerate(path.issuers, 1):
+        if not issuer.is_ca:
+            lacks = "has no basicConstraints" if issuer.is_ca is None else "says cA=FALSE"
+        elif issuer.key_usage is not None and "keyCertSign" not in issuer.key_usage:
+            lacks = "has a key usage without keyCertSign"
+        else:
+            continue
+        fix = "have the certificate issued by a CA; this issuer may not sign certificates"
+        return failed(NAME, Reason.NOT_A_CA, f"{path.role(index)} {lacks}", rule, fix)
+    return None
+
+
+def _path_lengths(path: Path) -> Finding | None:
+    """RFC 5280 §6.1.4 (l), (m): self-issued CAs and the leaf do not count; the trust anchor's limit holds too."""
+    below = 0
+    for index, issuer in enumerate(path.issuers, 1):
+        limit = issuer.path_length
+        if limit is not None and below > limit:
+            seen = f"{path.role(index)} allows {limit} CA certificates below it, here are {below}"
+            rule = "no more CA certificates than pathLenConstraint (RFC 5280 §4.2.1.9)"
+            return failed(
+                NAME, Reason.PATH_LENGTH, seen, rule, "leave out the extra CA, or have the upper one reissued"
+            )
+        below += not issuer.self_issued
+    return None
+
+
+def _depth(path: Path, policy: Policy) -> Finding | None:
+    between = len(path.certificates) - 2
+    return _too_long(between, policy, "to the trust anchor") if between > policy.max_chain_depth else None
+
+
+def _too_long(between: int, policy: Policy, where: str) -> Finding:
+    seen = f"{between} CA certificates {where}"
+    rule = f"at most {policy.max_chain_depth} between leaf and trust anchor (max_chain_depth)"
+    return failed(NAME, Reason.CHAIN_TOO_LONG, seen, rule, "use a shorter chain, or raise max_chain_depth")

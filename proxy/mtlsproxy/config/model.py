@@ -1,13 +1,13 @@
 """The whole configuration file as one frozen model (reference: docs/configuration.md).
 
 Attribute names are the YAML keys. Durations are seconds (float), sizes bytes (int), file names absolute `Path`s,
-networks `ipaddress` networks. What holds between parts (names that dangle, duplicates) is checked in `references.py`, which
-sees the file even where this model refuses it.
+networks `ipaddress` networks. What holds between parts (names that dangle, duplicates) is checked in `references.py`,
+which sees the file even where this model refuses it.
 """
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from mtlsproxy.config.base import Many, Section, Some
 from mtlsproxy.config.listener import (
@@ -71,6 +71,10 @@ def _with_default(identities: dict[str, Identity]) -> dict[str, Identity]:
     return identities if "default" in identities else {"default": Identity(), **identities}
 
 
+def _workers_kind(value: object) -> str:
+    return "auto" if isinstance(value, str) else "number"
+
+
 class Config(Section):
     """The configuration file."""
 
@@ -93,6 +97,9 @@ class Config(Section):
     """Fetched CRLs, denied by API, CRL indexes; null: the user's cache directory."""
     user: Text | None = None
     """Drop privileges to this user after binding."""
-    workers: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = 1
+    workers: Annotated[
+        Annotated[Literal["auto"], Tag("auto")] | Annotated[int, Field(ge=1, le=1024), Tag("number")],
+        Discriminator(_workers_kind),
+    ] = 1
     """Processes; auto: one a core."""
     shutdown: Shutdown = Field(default_factory=Shutdown)

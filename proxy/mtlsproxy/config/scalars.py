@@ -1,4 +1,4 @@
-"""The notations of single values: durations, sizes, addresses, paths, names. Parsers raise ValueError in plain words."""
+"""The notations of single values: durations, sizes, addresses, paths, names. Parsers raise ValueError, in words."""
 
 import re
 from dataclasses import dataclass

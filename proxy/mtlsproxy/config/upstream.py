@@ -1,5 +1,6 @@
 """`upstreams`: the servers behind the proxy."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -28,6 +29,12 @@ def _server_url(text: str) -> str:
 
 def _host_name(text: str) -> str:
     host_of(text)
+    return text
+
+
+def _check_path(text: str) -> str:
+    if not re.fullmatch(r"/[!-~]*", text):
+        raise ValueError(f"{text!r} is not a path such as /healthz")
     return text
 
 
@@ -94,7 +101,9 @@ class UpstreamTls(Section):
 class HealthCheck(Section):
     """Active health checks."""
 
-    path: Annotated[str, Field(pattern=r"^/[!-~]*\z")] | None = None
+    path: (
+        Annotated[str, AfterValidator(_check_path), WithJsonSchema({"type": "string", "pattern": "^/[!-~]*$"})] | None
+    ) = None
     """Requested with GET; null: no checks."""
     interval: PositiveDuration = written("5s")
     timeout: PositiveDuration = written("2s")

@@ -1,0 +1,74 @@
+"""What the configuration can already say and this version cannot do yet: a line an item, removed as features arrive."""
+
+from collections.abc import Callable, Iterator
+
+from mtlsproxy.config.document import Document, Path
+from mtlsproxy.config.errors import ConfigError
+
+
+def _is(*values: object) -> Callable[[object], bool]:
+    return lambda value: any(value == other and type(value) is type(other) for other in values)
+
+
+def _begins(*prefixes: str) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, str) and value.startswith(prefixes)
+
+
+def _given(value: object) -> bool:
+    return value is not None and value != [] and value != ""
+
+
+def _above_one(value: object) -> bool:
+    return value == "auto" or (isinstance(value, int) and value > 1)
+
+
+NOT_YET: tuple[tuple[str, Callable[[object], bool], str], ...] = (
+    ("listeners[].bind", _begins("fd:"), "sockets from systemd; write host:port"),
+    ("listeners[].tls.session_resumption", _is(True), "session resumption; leave it false"),
+    ("listeners[].protocols[]", _is("h2"), "HTTP/2; write [http/1.1]"),
+    ("listeners[].proxy_protocol", _is("v1", "v2"), "the PROXY protocol; leave it off"),
+    ("listeners[].trusted_proxies", _given, "trusted proxies; leave the list empty"),
+    ("truststores.*.revocation.crl.sources[]", _begins("http:", "https:"), "CRLs from URLs; fetch the file beforehand"),
+    ("truststores.*.revocation.crl.distribution_points", _is(True), "CRLs from distribution points; name the files"),
+    ("truststores.*.revocation.ocsp.enabled", _is(True), "OCSP; use crl.sources"),
+    ("truststores.*.deny_file", _given, "deny_file; use deny"),
+    ("upstreams.*.servers[].url", _begins("https:"), "TLS to upstreams; write http://"),
+    ("upstreams.*.servers[].url", _begins("unix:"), "unix sockets; write http://host:port"),
+    ("upstreams.*.servers[].weight", _above_one, "weights; leave them at 1"),
+    ("upstreams.*.protocol", _is("h2"), "HTTP/2 to upstreams; write http/1.1"),
+    ("upstreams.*.balance", _is("least_requests", "client_hash"), "balancing other than round_robin"),
+    ("upstreams.*.tls", _given, "TLS to upstreams; remove the block"),
+    ("upstreams.*.health_check.path", _given, "active health checks; leave it null"),
+    ("upstreams.*.circuit_breaker", _given, "the circuit breaker; remove the block"),
+    ("admin.bind", _begins("fd:"), "sockets from systemd; write host:port"),
+    ("admin.metrics_bind", _begins("fd:"), "sockets from systemd; write host:port"),
+    ("admin.token_file", _given, "calls that change state, which it would protect; leave it null"),
+    ("logging.audit", _given, "the audit log; leave it null"),
+    ("state_dir", _given, "kept state; leave it null"),
+    ("user", _given, "dropping privileges; start the proxy as this user"),
+    ("workers", _above_one, "several workers; leave it at 1"),
+)
+"""(key; does a value ask for the feature; the feature, what to write instead). `[]` is each item, `*` each name."""
+
+
+def not_available(document: Document) -> list[ConfigError]:
+    """An error for each value that asks for something of NOT_YET."""
+    return [
+        document.error(path, f"not available in this version: {words}")
+        for pattern, asks, words in NOT_YET
+        for path, value in _values(document.data, pattern.replace("[]", ".[]").split("."), ())
+        if asks(value)
+    ]
+
+
+def _values(data: object, steps: list[str], path: Path) -> Iterator[tuple[Path, object]]:
+    if not steps:
+        yield path, data
+    elif steps[0] == "[]" and isinstance(data, list):
+        for index, item in enumerate(data):
+            yield from _values(item, steps[1:], (*path, index))
+    elif steps[0] == "*" and isinstance(data, dict):
+        for name, item in data.items():
+            yield from _values(item, steps[1:], (*path, name))
+    elif isinstance(data, dict) and steps[0] in data:
+        yield from _values(data[steps[0]], steps[1:], (*path, steps[0]))

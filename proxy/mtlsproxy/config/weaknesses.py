@@ -1,0 +1,63 @@
+"""Choices that are weaker than the default: listed at every start and by `check`, whose `--strict` refuses them."""
+
+from collections.abc import Iterator
+
+from mtlsproxy.config.base import Section
+from mtlsproxy.config.document import Document, Path, printed
+from mtlsproxy.config.errors import ConfigWarning
+from mtlsproxy.config.model import Config, Revocation, Route, Truststore
+
+
+def warnings(config: Config, document: Document) -> list[ConfigWarning]:
+    """Every weaker choice of `config`, in the file's order, at its position in `document`."""
+    found = []
+    for path, message in _weak(config):
+        line, column = document.position(path)
+        found.append(ConfigWarning(document.file, line, column, printed(path), message))
+    return sorted(found)
+
+
+def _weak(config: Config) -> Iterator[tuple[Path, str]]:
+    for name, truststore in config.truststores.items():
+        yield from _weak_truststore(("truststores", name), truststore)
+    for index, route in enumerate(config.routes):
+        yield from _weak_route(("routes", index), route)
+    yield from _unsafe(config, ())
+
+
+def _weak_truststore(path: Path, truststore: Truststore) -> Iterator[tuple[Path, str]]:
+    if truststore.revocation is None:
+        yield (*path, "revocation"), "is absent: revoked certificates are let in"
+    else:
+        yield from _weak_revocation((*path, "revocation", "mode"), truststore.revocation)
+    if truststore.extended_key_usage.allow_absent:
+        yield (*path, "extended_key_usage", "allow_absent"), "certificates that do not say what they are for are let in"
+
+
+def _weak_revocation(path: Path, revocation: Revocation) -> Iterator[tuple[Path, str]]:
+    if revocation.mode == "off":
+        yield path, "is off: revoked certificates are let in"
+    elif revocation.mode == "soft_fail":
+        yield path, "is soft_fail: without a usable answer revoked certificates are let in"
+
+
+def _weak_route(path: Path, route: Route) -> Iterator[tuple[Path, str]]:
+    if route.allow == "any":
+        yield (*path, "allow"), f"is any: every client that the truststores verify may use route {route.name}"
+    if not route.enforce:
+        yield (*path, "enforce"), f"is false: what allow and deny refuse on route {route.name} is let pass"
+
+
+def _unsafe(value: object, path: Path) -> Iterator[tuple[Path, str]]:
+    """Keys called unsafe_… that are switched on, wherever the model has them."""
+    if isinstance(value, Section):
+        for key in type(value).model_fields:
+            if key.startswith("unsafe_") and getattr(value, key):
+                yield (*path, key), "switches a protection off"
+            yield from _unsafe(getattr(value, key), (*path, key))
+    elif isinstance(value, dict):
+        for name, member in value.items():
+            yield from _unsafe(member, (*path, name))
+    elif isinstance(value, tuple):
+        for index, member in enumerate(value):
+            yield from _unsafe(member, (*path, index))

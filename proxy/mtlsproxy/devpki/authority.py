@@ -106,7 +106,12 @@ class Authority:
         return _build(subject, key, self.certificate.subject, self.key, validity, extensions)
 
     def _authority_key(self) -> x509.AuthorityKeyIdentifier:
-        own = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        try:
+            own = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        except x509.ExtensionNotFound:
+            raise PkiError(
+                f"{self.name}.pem: has no subject key identifier; restore the file that pki init made"
+            ) from None
         return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
 
 

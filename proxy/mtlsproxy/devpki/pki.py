@@ -31,6 +31,7 @@ CRL_DAYS = {"root": 365, SERVER.authority: 30, CLIENT.authority: 30}
 """A new CRL's life. The root's is long because its key is seldom at hand."""
 BACKDATE = timedelta(minutes=5)
 """notBefore lies this far back: a fresh certificate must also work on a machine whose clock is a little slow."""
+_HOLD = x509.ReasonFlags.certificate_hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,21 +149,21 @@ class DevPki:
         A second revocation changes nothing, but rewrites the CRLs, which mends a first that was cut short. Only
         certificateHold gives way to another reason.
         """
+        if reason is x509.ReasonFlags.remove_from_crl:
+            raise PkiError("removeFromCRL belongs to delta CRLs (RFC 5280, section 5.3.1); give another reason")
         name = self._issuer_of(certificate)
         self.authority(name)  # without its key there would be a record and no CRL that says so
         now = (at or datetime.now(UTC)).replace(microsecond=0)
         with files.locked(self.directory):
             current = ledger.load(self.directory)
             known = current.book(name).revocation_of(certificate.serial_number)
-            on_hold = known is not None and known.reason is x509.ReasonFlags.certificate_hold
-            if known is None or (on_hold and reason is not x509.ReasonFlags.certificate_hold):
+            already = known is not None and not (known.reason is _HOLD and reason is not _HOLD)
+            if not already:
                 current = current.with_revoked(name, certificate.serial_number, now, reason)
-                known, already = current.book(name).revocation_of(certificate.serial_number), False
-            else:
-                already = True
-            assert known is not None
             self._write_crls(current, None, now)
-        return Revocation(name, known, already)
+        record = current.book(name).revocation_of(certificate.serial_number)
+        assert record is not None
+        return Revocation(name, record, already)
 
     def write_crls(self, days: int | None = None, *, at: datetime | None = None) -> tuple[CrlFile, ...]:
         """Makes all CRLs anew, good for `days` (None: as long as each one's predecessor). Raises PkiError.
@@ -176,6 +177,7 @@ class DevPki:
 
     def _write_crls(self, current: Ledger, days: int | None, now: datetime) -> tuple[CrlFile, ...]:
         signers = [self.authority(name) for name in AUTHORITIES if name != "root" or self._has_root_key()]
+        left = [] if self._has_root_key() else [self._existing_crl("root")]
         made: list[tuple[CrlFile, bytes]] = []
         for signer in signers:
             path = self.crl_path(signer.name)
@@ -184,14 +186,13 @@ class DevPki:
             book = current.book(signer.name).model_copy(update={"crl_number": number})
             current = current.with_book(signer.name, book)
             validity = Validity(now, now + _crl_period(signer.name, days, previous))
-            pem = signer.sign_crl((record.entry() for record in book.revoked), number, validity)
-            made.append((CrlFile(path, True, number, validity.not_after, len(book.revoked)), pem))
+            data = signer.sign_crl((record.entry() for record in book.revoked), number, validity)
+            made.append((CrlFile(path, True, number, validity.not_after, len(book.revoked)), data))
         # The numbers are put down before the CRLs that bear them, so that a crash in between can never reuse one.
         ledger.save(self.directory, current)
         files.make_directory(self.directory / "crls")
-        for crl_file, pem in made:
-            files.replace(crl_file.path, pem, beside=self.directory)
-        left = [] if self._has_root_key() else [self._existing_crl("root")]
+        for crl_file, data in made:
+            files.replace(crl_file.path, data, beside=self.directory)
         return (*left, *(crl_file for crl_file, _ in made))
 
     def _has_root_key(self) -> bool:
@@ -240,7 +241,7 @@ def load_certificate(data: bytes, source: str) -> x509.Certificate:
     load = x509.load_pem_x509_certificate if b"-----BEGIN" in data else x509.load_der_x509_certificate
     try:
         return load(data)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise PkiError(
             f"{source}: not a certificate (PEM or DER); give the file that pki issue or sign wrote"
         ) from error
@@ -306,7 +307,10 @@ def _load_crl(path: Path) -> x509.CertificateRevocationList | None:
 def _number(crl: x509.CertificateRevocationList | None) -> int:
     if crl is None:
         return 0
-    return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    try:
+        return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    except x509.ExtensionNotFound:
+        return 0
 
 
 def _crl_period(name: str, days: int | None, previous: x509.CertificateRevocationList | None) -> timedelta:

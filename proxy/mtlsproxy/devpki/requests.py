@@ -1,5 +1,6 @@
 """What a certificate is asked for: subject, names and public key, from our own hands or out of a CSR (PKCS #10)."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,16 @@ from cryptography.hazmat.primitives import serialization
 from mtlsproxy.devpki.errors import PkiError
 from mtlsproxy.devpki.keys import PrivateKey, PublicKey, certifiable, signing_hash
 from mtlsproxy.devpki.names import check_sans, check_subject, parse_san, parse_subject
+
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What cryptography raises for a request that it cannot make sense of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,38 +59,40 @@ def read_csr(data: bytes, source: str) -> LeafRequest:
     """
     csr = _load(data, source)
     try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what cryptography warns of (lengths) is refused by check_subject
+            subject, extensions, public_key = csr.subject, csr.extensions, csr.public_key()
         proved = csr.is_signature_valid
-        key = certifiable(csr.public_key(), source)
-        extensions = csr.extensions
-        check_subject(csr.subject)
-        sans = _sans_of(extensions)
-    except PkiError as error:
-        raise PkiError(f"{source}: {error}" if source not in str(error) else str(error)) from error
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
+    except _UNREADABLE as error:
         raise PkiError(f"{source}: the request cannot be read ({error}); make a new one") from error
     if not proved:
         raise PkiError(f"{source}: the request's own signature does not verify: it was altered; ask for a new one")
-    if not list(csr.subject) and not sans:
-        raise PkiError(f"{source}: neither a subject nor a SAN; make a new request with one of them")
+    key = certifiable(public_key, source)
     _refuse_ca(extensions, source)
-    return LeafRequest(csr.subject, sans, key)
+    sans = _sans_of(extensions)
+    try:
+        check_subject(subject)
+        check_sans(sans)
+    except PkiError as error:
+        raise PkiError(f"{source}: {error}") from error
+    if not list(subject) and not sans:
+        raise PkiError(f"{source}: neither a subject nor a SAN; make a new request with one of them")
+    return LeafRequest(subject, sans, key)
 
 
 def _load(data: bytes, source: str) -> x509.CertificateSigningRequest:
     load = x509.load_pem_x509_csr if b"-----BEGIN" in data else x509.load_der_x509_csr
     try:
         return load(data)
-    except ValueError as error:
+    except _UNREADABLE as error:
         raise PkiError(f"{source}: not a certificate signing request; make one with: mtlsproxy pki csr") from error
 
 
 def _sans_of(extensions: x509.Extensions) -> tuple[x509.GeneralName, ...]:
     try:
-        sans = tuple(extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+        return tuple(extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
     except x509.ExtensionNotFound:
         return ()
-    check_sans(sans)
-    return sans
 
 
 def _refuse_ca(extensions: x509.Extensions, source: str) -> None:

@@ -108,12 +108,11 @@ class Document:
         return node
 
     def position(self, path: Path, *, of_key: bool = False) -> tuple[int, int]:
-        """Line and column of the value (or the key) at `path`, or of the nearest that exists above it."""
+        """Line and column of the value (or the key) at `path`; where it is absent, of the nearest key above it."""
         for length in range(len(path), 0, -1):
-            parent = self.node(path[: length - 1])
-            pair = _entry(parent, path[length - 1])
+            pair = _entry(self.node(path[: length - 1]), path[length - 1])
             if pair:
-                return _position(pair[0] if of_key and length == len(path) else pair[1])
+                return _position(pair[0] if of_key or length < len(path) else pair[1])
         return _position(self._root) if self._root else (1, 1)
 
     def locate(self, path: str | Path) -> str:

@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from struct import Struct
 from types import MappingProxyType
 
 from mtlsproxy.revocation.entry import REASON_ABSENT, REASONS, Clocks, Days, Reasons, moment
@@ -21,8 +22,12 @@ SERIAL_WIDTH = 21
 _LOW = 8
 _RECORD = SERIAL_WIDTH + 8
 _BUCKETS = 256  # by a serial's last octet, which spreads sequential numbers as well as random ones
+_SEQUENCE, _INTEGER = der.SEQUENCE, der.INTEGER
+_LONG_FORM = 0x80
+_NEGATIVE = 0x80
 _UTC_HEAD = b"\x17\x0d"  # UTCTime, YYMMDDHHMMSSZ
 _GENERALIZED_HEAD = b"\x18\x0f"  # GeneralizedTime, YYYYMMDDHHMMSSZ
+_pack = Struct("=q").pack
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,8 @@ class SerialIndex:
     """Columns of one row an entry, sorted by the serial's two's complement, little-endian, SERIAL_WIDTH octets wide.
 
     low: native unsigned 64-bit, the first 8 of those octets read big-endian. rest: the `rest_width` octets after them
-    (what the longest serial needs). facts: native signed 64-bit, seconds since 1970 × 256 + reason code.
+    (what the longest serial needs). facts: native signed 64-bit, seconds since 1970 × 256 + reason code. starts: native
+    unsigned 64-bit, the first row of each value of the first octet, and the number of rows.
     wide: fact by serial, for serials that do not fit SERIAL_WIDTH.
     """
 
@@ -47,6 +53,7 @@ class SerialIndex:
     rest: memoryview
     rest_width: int
     facts: memoryview
+    starts: memoryview
     wide: Mapping[int, int]
 
     def __len__(self) -> int:
@@ -61,30 +68,21 @@ class SerialIndex:
         return RevokedEntry(serial, moment(seconds), None if reason == REASON_ABSENT else REASONS[reason])
 
     def _fact(self, serial: int) -> int | None:
-        try:
-            key = serial.to_bytes(SERIAL_WIDTH, "little", signed=True)
-        except OverflowError:
-            return self.wide.get(serial)
         width = self.rest_width
-        kept = _LOW + width
-        # What the rest column leaves out is sign alone; a serial with more there is longer than any in the list.
-        if kept < SERIAL_WIDTH and key[kept:] != _sign(key[kept - 1]) * (SERIAL_WIDTH - kept):
-            return None
-        low, rest = int.from_bytes(key[:_LOW], "big"), key[_LOW:kept]
-        row = bisect_left(self.low, low)
-        while row < len(self.low) and self.low[row] == low:
-            if self.rest[row * width : (row + 1) * width] == rest:
+        try:
+            key = serial.to_bytes(_LOW + width, "little", signed=True)
+        except OverflowError:
+            return self.wide.get(serial)  # longer than any that the columns hold
+        low = int.from_bytes(key[:_LOW], "big")
+        column, bucket = self.low, key[0]
+        row, end = self.starts[bucket], self.starts[bucket + 1]
+        row = bisect_left(column, low, row, end)
+        while row < end and column[row] == low:
+            if self.rest[row * width : (row + 1) * width] == key[_LOW:]:
                 fact: int = self.facts[row]
                 return fact
             row += 1
         return None
-
-
-def _sign(octet: int) -> bytes:
-    return b"\xff" if octet & 0x80 else b"\0"
-
-
-EMPTY = SerialIndex(memoryview(array("Q")), memoryview(b""), 0, memoryview(array("q")), MappingProxyType({}))
 
 
 def build_index(data: bytes, start: int, end: int, *, extensions: bool) -> SerialIndex:
@@ -110,63 +108,68 @@ class _Records:
         self.reasons = Reasons()
 
     def walk(self, data: bytes, at: int, end: int) -> None:
-        number = 0
+        """Keep every entry of data[at:end]. Short lengths and common forms are read in place: it may be a million."""
+        days, clocks, buckets = self.days, self.clocks, self.buckets
+        number = longest = 0
         try:
             while at < end:
                 number += 1
-                at = self._take(data, at, end)
+                serial_at = at + 2
+                stop = serial_at + data[at + 1]
+                if data[at] != _SEQUENCE or data[at + 1] >= _LONG_FORM:
+                    serial_at, stop = der.enter(data, at, end, der.SEQUENCE)
+                elif stop > end:
+                    raise CrlError("reaches beyond the list")
+                first = serial_at + 2
+                date = first + data[serial_at + 1]
+                if data[serial_at] != _INTEGER or data[serial_at + 1] >= _LONG_FORM:
+                    first, date = der.enter(data, serial_at, stop, der.INTEGER)
+                if data[date : date + 2] == _UTC_HEAD:
+                    after = date + 15
+                    seconds = days[data[date + 2 : date + 8]] + clocks[data[date + 8 : after]]
+                else:
+                    after = date + 17
+                    seconds = self._generalized(data, date)
+                fact = seconds * 256 + (REASON_ABSENT if after == stop else self._reason(data[after:stop]))
+                serial = data[first:date]
+                if date - first > longest:
+                    longest = self.longest = date - first
+                if 0 < serial[0] < _NEGATIVE and date - first <= SERIAL_WIDTH:
+                    key = serial[::-1].ljust(SERIAL_WIDTH, b"\0")
+                    buckets[key[0]] += key + _pack(fact)
+                else:
+                    self._keep_unusual(serial, fact)
+                at = stop
         except CrlError as error:
             raise CrlError(f"entry {number} (octet {at}) {error.detail}") from error
         except (der.DerError, IndexError) as error:
             raise CrlError(f"entry {number} (octet {at}) is malformed: {error}") from error
 
-    def _take(self, data: bytes, at: int, end: int) -> int:
-        """Keep the entry at `at`; the offset after it. Short lengths are read in place: this runs a million times."""
-        content = at + 2
-        stop = content + data[at + 1]
-        if data[at] != der.SEQUENCE or data[at + 1] >= 0x80:
-            content, stop = der.enter(data, at, end, der.SEQUENCE)
-        if stop > end:
-            raise CrlError("reaches beyond the list")
-        serial = content + 2
-        date = serial + data[content + 1]
-        if data[content] != der.INTEGER or data[content + 1] >= 0x80:
-            serial, date = der.enter(data, content, stop, der.INTEGER)
-        seconds, after = self._date(data, date)
-        if after == stop:
-            reason = REASON_ABSENT
-        elif after < stop and self.extensions:
-            reason = self.reasons[data[after:stop]]
-        else:
+    def _generalized(self, data: bytes, at: int) -> int:
+        if data[at : at + 2] != _GENERALIZED_HEAD:
+            raise CrlError("has a revocation date that is neither UTCTime nor GeneralizedTime in the form of RFC 5280")
+        return self.days[data[at + 2 : at + 10]] + self.clocks[data[at + 10 : at + 17]]
+
+    def _reason(self, extensions: bytes) -> int:
+        """extensions: what follows the date; empty where the date itself reaches beyond the entry."""
+        if not extensions or not self.extensions:
             raise CrlError("is cut short, or has extensions in a version 1 list")
-        self._keep(data[serial:date], seconds * 256 + reason)
-        return stop
+        return self.reasons[extensions]
 
-    def _date(self, data: bytes, at: int) -> tuple[int, int]:
-        head = data[at : at + 2]
-        if head == _UTC_HEAD:
-            return self.days[data[at + 2 : at + 8]] + self.clocks[data[at + 8 : at + 15]], at + 15
-        if head == _GENERALIZED_HEAD:
-            return self.days[data[at + 2 : at + 10]] + self.clocks[data[at + 10 : at + 17]], at + 17
-        raise CrlError("has a revocation date that is neither UTCTime nor GeneralizedTime in the form of RFC 5280")
-
-    def _keep(self, serial: bytes, fact: int) -> None:
-        size = len(serial)
-        first = serial[0]
-        if size > 1 and ((first == 0 and serial[1] < 0x80) or (first == 0xFF and serial[1] >= 0x80)):
+    def _keep_unusual(self, serial: bytes, fact: int) -> None:
+        """Keep a serial that is negative, zero, begins with a sign octet or is longer than a record."""
+        if len(serial) > 1 and serial[0] in (0, 0xFF) and (serial[0] ^ serial[1]) < _NEGATIVE:
             raise CrlError("has a serial number that is not minimal DER")
-        if size > SERIAL_WIDTH:
+        if len(serial) > SERIAL_WIDTH:
             self.wide[int.from_bytes(serial, "big", signed=True)] = fact
             return
-        if size > self.longest:
-            self.longest = size
-        key = serial[::-1].ljust(SERIAL_WIDTH, b"\xff" if first >= 0x80 else b"\0")
-        self.buckets[serial[-1]] += key + fact.to_bytes(8, "big", signed=True)
+        key = serial[::-1].ljust(SERIAL_WIDTH, b"\xff" if serial[0] >= _NEGATIVE else b"\0")
+        self.buckets[key[0]] += key + _pack(fact)
 
     def index(self) -> SerialIndex:
         """Sort the records into columns, bucket by bucket, letting go of each as it is done."""
-        low, facts, rest = array("Q"), array("q"), bytearray()
-        width = max(0, self.longest - _LOW)
+        low, facts, rest, starts = array("Q"), array("q"), bytearray(), array("Q", [0])
+        width = max(0, min(self.longest, SERIAL_WIDTH) - _LOW)
         self.buckets.reverse()
         while self.buckets:
             bucket = bytes(self.buckets.pop())
@@ -174,13 +177,18 @@ class _Records:
             low.frombytes(b"".join([record[:_LOW] for record in records]))
             rest += b"".join([record[_LOW : _LOW + width] for record in records])
             facts.frombytes(b"".join([record[SERIAL_WIDTH:] for record in records]))
+            starts.append(len(low))
         if sys.byteorder == "little":
             low.byteswap()
-            facts.byteswap()
         return SerialIndex(
             memoryview(low).toreadonly(),
             memoryview(rest).toreadonly(),
             width,
             memoryview(facts).toreadonly(),
+            memoryview(starts).toreadonly(),
             MappingProxyType(self.wide),
         )
+
+
+EMPTY = _Records(extensions=False).index()
+"""The index of a list without entries."""

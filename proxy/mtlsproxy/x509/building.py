@@ -5,6 +5,7 @@ not been found by then is untrusted.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from mtlsproxy.x509 import signatures
 from mtlsproxy.x509.certificate import Certificate
@@ -36,6 +37,7 @@ class PathSearch:
         self._signatures = MAX_SIGNATURES
         self._steps = MAX_STEPS
         self._partial: Path | None = None
+        self._overlooked = len(presented) > MAX_PRESENTED
 
     @property
     def exhausted(self) -> bool:
@@ -50,11 +52,12 @@ class PathSearch:
 
     def closest(self) -> Path:
         """The most telling path when none was complete: by name to a trust anchor, else as far up as it goes."""
+        spent = self.exhausted
         self._steps = MAX_STEPS
         for path in self._extend(Path((self._leaf,), (), anchored=False), set(Link)):
             return path
         assert self._partial is not None
-        return self._partial
+        return replace(self._partial, gave_up=spent or self.exhausted or self._overlooked)
 
     def _extend(self, path: Path, acceptable: set[Link]) -> Iterator[Path]:
         extended = False

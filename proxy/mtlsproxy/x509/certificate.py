@@ -231,7 +231,7 @@ def _parse(der: bytes) -> Certificate:
         loaded = pyca.load_der_x509_certificate(der)
         extensions = {extension.oid: extension for extension in loaded.extensions}
     raw = _slice(der)
-    public_key = _public_key(loaded)
+    public_key = _public_key(loaded, raw.spki)
     constraints = _value(extensions, pyca.BasicConstraints)
     usages = _value(extensions, pyca.ExtendedKeyUsage)
     policies = _value(extensions, pyca.CertificatePolicies)
@@ -294,11 +294,19 @@ def _value(extensions: _Extensions, kind: type[_Extension]) -> _Extension | None
     return found.value
 
 
-def _public_key(loaded: pyca.Certificate) -> CertificatePublicKeyTypes | None:
+def _public_key(loaded: pyca.Certificate, spki: bytes) -> CertificatePublicKeyTypes | None:
     try:
-        return loaded.public_key()
+        key = loaded.public_key()
     except (ValueError, UnsupportedAlgorithm):
-        return None  # the key check refuses it by name; a CRL or another path may still want the rest
+        return None  # the key check refuses it by name; another path may do without this certificate
+    return key if not isinstance(key, ec.EllipticCurvePublicKey) or _names_its_curve(spki) else None
+
+
+def _names_its_curve(spki: bytes) -> bool:
+    """RFC 5480 §2.1.1: explicit parameters let a forger choose the generator (CVE-2020-0601)."""
+    algorithm, _ = asn1.enter(spki, 0, len(spki), asn1.SEQUENCE)
+    parts = asn1.children(spki, *asn1.enter(spki, algorithm, len(spki), asn1.SEQUENCE))
+    return len(parts) == 2 and parts[1][0] == asn1.OBJECT_IDENTIFIER
 
 
 def _key_name(key: CertificatePublicKeyTypes | None, loaded: pyca.Certificate) -> str:

@@ -68,14 +68,16 @@ def check_signature(path: Path, policy: Policy) -> Finding:
             return failed("signature", Reason.BAD_SIGNATURE, seen, rule, fix)
         hashing = certificate.signature_hash
         if link is Link.UNSUPPORTED or (hashing is not None and hashing not in policy.signature_hashes):
-            seen = f"{path.role(index)} is signed with {hashing or certificate.signature_algorithm}"
+            seen = f"{path.role(index)} is signed with {hashing}"
+            if link is Link.UNSUPPORTED:
+                key = path.certificates[index + 1].key_name
+                seen = f"{path.role(index)} has a signature (algorithm {certificate.signature_algorithm}, key {key})"
+                seen += " that is not supported"
             fix = "have it issued again with a signature that the rule allows"
             return failed("signature", Reason.WEAK_SIGNATURE, seen, rule, fix)
-    return passed("signature", ", ".join(_algorithm(certificate) for certificate in path.below_anchor), rule)
-
-
-def _algorithm(certificate: Certificate) -> str:
-    return certificate.signature_hash or "EdDSA"
+    return passed(
+        "signature", ", ".join(certificate.signature_hash or "EdDSA" for certificate in path.below_anchor), rule
+    )
 
 
 def check_key_usage(path: Path) -> Finding:

@@ -25,12 +25,14 @@ class Path:
     """Certificates from the leaf upwards; `links[i]` joins certificate i to i + 1.
 
     anchored: the last one is a trust anchor. cut: building stopped there, because the path had become too long.
+    gave_up: the budget was spent, or not all that the client sent was looked at; there may be more to it.
     """
 
     certificates: tuple[Certificate, ...]
     links: tuple[Link, ...]
     anchored: bool
     cut: bool = False
+    gave_up: bool = False
 
     @property
     def leaf(self) -> Certificate:

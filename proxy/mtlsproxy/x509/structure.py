@@ -34,6 +34,10 @@ def _reaches_anchor(path: Path, policy: Policy, truststore: str) -> Finding | No
         return failed(NAME, Reason.UNTRUSTED_ISSUER, seen, rule, _ADD_CA.format(issuer=issuer, truststore=truststore))
     if path.anchored:
         return None
+    if path.gave_up:
+        seen = f"no path was found among the many certificates that were sent with {path.leaf.subject or 'the leaf'}"
+        fix = "send the leaf and the CA certificates that lead to the trust anchor, and no others"
+        return failed(NAME, Reason.UNTRUSTED_ISSUER, seen, rule, fix)
     if path.cut:
         return _too_long(len(path.certificates) - 1, policy, "without a trust anchor in sight")
     tip = path.certificates[-1]

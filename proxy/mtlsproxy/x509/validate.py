@@ -42,7 +42,7 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A leaf that it does not vouch for: the first failing check's reason, and the nine checks of the likeliest path."""
+    """A leaf that it does not vouch for: the first failing check's reason, and the checks of its likeliest path."""
 
     reason: Reason
     detail: str

@@ -156,10 +156,16 @@ class GaugeFamily(_ValueFamily):
             self.set(*values, value=value)
 
 
-class InfoFamily(GaugeFamily):
-    """Facts as labels with the value 1. The name ends in `_info`."""
+class InfoFamily(_ValueFamily):
+    """Facts as labels of one series, whose value is 1. The name ends in `_info`."""
 
     kind = "info"
+
+    def state(self, *values: str) -> None:
+        """These are the facts from now on, in place of those stated before."""
+        fitted = self.fit(values)
+        self._cells.clear()
+        self.cell(*fitted).value = 1
 
 
 class HistogramFamily(Family):

@@ -86,10 +86,9 @@ class Sink:
     def close(self, seconds: float) -> bool:
         """Write what is queued, at most so long, and end. False: time ran out, and the rest was lost and counted."""
         with self._lock:
-            if self._closed:
-                return not self._thread.is_alive()
-            self._closed = True
-        self._queue.put(_Stop())
+            if not self._closed:
+                self._closed = True
+                self._queue.put(_Stop())
         self._thread.join(seconds)
         if not self._thread.is_alive():
             return True

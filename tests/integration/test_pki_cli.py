@@ -1,5 +1,6 @@
 """`mtlsproxy pki` as an operator types it: its files, its words, its exit status. openssl judges the result."""
 
+import os
 import re
 import stat
 import subprocess
@@ -193,6 +194,8 @@ def test_existing_files_are_not_overwritten_and_nothing_is_issued_for_them(dev: 
     same = ("--subject", "CN=x", "--out", out, "--out-key", out)
     assert "two different files" in refused("issue", "--ca", dev, "--profile", "client", *same)
     assert key.read_text() == "precious"
+    nowhere = ("--subject", "CN=x", "--out", out, "--out-key", tmp_path / "missing" / "x.key")
+    assert f"{tmp_path / 'missing'} is not a folder" in refused("issue", "--ca", dev, "--profile", "client", *nowhere)
     assert not out.exists()
     assert (dev / "ledger.json").read_bytes() == before
 
@@ -206,6 +209,28 @@ def test_a_folder_without_a_pki_is_named_with_the_command_that_makes_one(tmp_pat
 def test_help_has_an_example_to_copy(command: str) -> None:
     words = [command, "--help"] if command else ["--help"]
     assert re.search(rf"^  mtlsproxy pki {command}", done(*words), re.MULTILINE)
+
+
+def test_every_command_of_the_certificates_readme_does_what_it_says(tmp_path: Path) -> None:
+    """A comment that says "refused" or "revoked" announces a failure; everything else succeeds."""
+    (tmp_path / "certs").mkdir()
+    readme = (Path(__file__).parents[2] / "certs" / "README.md").read_text()
+    blocks = re.findall(r"```sh\n(.*?)```", readme, re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    for line in lines:
+        ran = subprocess.run(
+            line,
+            shell=True,
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+        fails = re.search(r"# .*(refused|revoked)", line) is not None
+        assert (ran.returncode != 0) == fails, f"{line}\n{ran.stdout.decode()}"
+    assert len(lines) > 10
 
 
 def test_commands_that_run_at_the_same_time_use_no_crl_number_twice(dev: Path) -> None:

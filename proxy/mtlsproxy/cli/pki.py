@@ -79,8 +79,8 @@ def init(directory: Path, organization: str, key_type: str) -> None:
     mtlsproxy pki init certs/dev
     mtlsproxy pki init certs/dev --organization "Example Ltd" --key-type ed25519
 
-    Nothing that exists is overwritten. Keep root.key elsewhere afterwards: it is needed for intermediates and their
-    CRL only.
+    Nothing that exists is overwritten. Keep root.key elsewhere afterwards: it is needed only to revoke an
+    intermediate and to renew crls/root.pem, once a year.
     """
     with _reported():
         pki = create_pki(directory, organization, KeyType(key_type))
@@ -89,7 +89,7 @@ def init(directory: Path, organization: str, key_type: str) -> None:
         subject, until = certificate.subject.rfc4514_string(), certificate.not_valid_after_utc
         click.echo(f"{directory / name}.pem  {subject}  until {until:%Y-%m-%d}")
     click.echo(f"{directory / 'crls'}/  {', '.join(name + '.pem' for name in AUTHORITIES)}")
-    click.echo(f"Move {directory / 'root.key'} to a safe place; bring it back for new intermediates or a new root CRL.")
+    click.echo(f"Move {directory / 'root.key'} to a safe place; bring it back to renew crls/root.pem.")
 
 
 @command.command()
@@ -107,7 +107,7 @@ def csr(subject: str, sans: tuple[str, ...], key_type: str, out: Path, out_key: 
     openssl req -in orders.csr -noout -text -verify
     """
     with _reported():
-        files.refuse_existing([out, out_key])
+        files.refuse_outputs([out, out_key])
         key = generate_key(KeyType(key_type))
         request = make_csr(subject, sans, key)
         files.create_all([files.NewFile(out_key, key_pem(key), files.PRIVATE), files.NewFile(out, request)])
@@ -128,7 +128,7 @@ def sign(directory: Path, profile: str, csr_file: Path, days: int, out: Path) ->
     openssl verify -purpose sslclient -CAfile certs/dev/root.pem -untrusted orders.pem orders.pem
     """
     with _reported():
-        files.refuse_existing([out])
+        files.refuse_outputs([out])
         signed = DevPki.load(directory).sign(files.read(csr_file), str(csr_file), profile, days)
         files.create_all([files.NewFile(out, signed.chain_pem)])
     click.echo(_described(out, signed.certificate))
@@ -162,7 +162,7 @@ def issue(
         --san URI:spiffe://example.org/ns/shop/sa/orders --out orders.pem --out-key orders.key
     """
     with _reported():
-        files.refuse_existing([out, out_key])
+        files.refuse_outputs([out, out_key])
         issued: IssuedCertificate = DevPki.load(directory).issue(
             subject, sans, profile, days, key_type=KeyType(key_type)
         )

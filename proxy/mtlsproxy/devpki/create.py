@@ -39,7 +39,8 @@ def create_pki(directory: Path, organization: str = "mtlsproxy development", key
         book = book.with_book(authority.name, Book(crl_number=1))
     for authority in authorities[1:]:
         book = book.with_issued("root", authority.certificate)
-    files.make_directory(directory / "crls")
+    for folder in (directory, directory / "crls"):
+        files.make_directory(folder)
     files.create_all([*new, NewFile(directory / ledger.FILE_NAME, book.to_json())])
     root, server_ca, client_ca = (authority.certificate for authority in authorities)
     return DevPki(directory, root, server_ca, client_ca)

@@ -33,6 +33,14 @@ def refuse_existing(paths: Sequence[Path]) -> None:
             raise PkiError(f"{path}: named for two different files; give each a name of its own")
 
 
+def refuse_outputs(paths: Sequence[Path]) -> None:
+    """As `refuse_existing`, and the folders must be there: asked before signing what then could not be written."""
+    refuse_existing(paths)
+    for path in paths:
+        if not path.parent.is_dir():
+            raise PkiError(f"{path}: {path.parent} is not a folder; make it first, or choose another name")
+
+
 def create_all(files: Sequence[NewFile]) -> None:
     """Creates all of the files or, where one cannot be, none. Raises PkiError; existing files are never touched."""
     refuse_existing([file.path for file in files])
@@ -78,9 +86,9 @@ def read(path: Path) -> bytes:
 
 
 def make_directory(path: Path) -> None:
-    """Makes the folder and its parents where they are missing. Raises PkiError."""
+    """Makes the folder and its parents where they are missing; only its owner may write to it. Raises PkiError."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o755, parents=True, exist_ok=True)
     except OSError as error:
         raise unusable(path, error) from error
 

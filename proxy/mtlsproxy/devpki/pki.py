@@ -1,6 +1,6 @@
 """The development PKI as a folder: an offline root, one CA for servers, one for clients, their CRLs and a ledger.
 
-DIR/root.pem  root.key               the trust anchor; its key is needed for intermediates and their CRL only
+DIR/root.pem  root.key               the trust anchor; its key only revokes intermediates and renews crls/root.pem
 DIR/server-ca.pem  server-ca.key     signs servers, and nothing else (pathLen 0, EKU serverAuth)
 DIR/client-ca.pem  client-ca.key     signs clients, and nothing else (pathLen 0, EKU clientAuth)
 DIR/crls/NAME.pem                    one CRL for each

@@ -1,5 +1,6 @@
 """The PKI as a whole: two hierarchies that do not vouch for each other, and revocation that openssl obeys."""
 
+import os
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -361,6 +362,15 @@ def test_every_key_is_private_and_everything_else_is_not(pki: DevPki) -> None:
     certificates = {"root.pem", "server-ca.pem", "client-ca.pem"}
     assert {name for name, mode in modes.items() if mode == 0o600} == keys
     assert set(modes) == keys | certificates | {f"crls/{name}" for name in certificates} | {"ledger.json"}
+
+
+def test_nobody_else_may_write_to_the_folder_under_any_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        create_pki(tmp_path / "dev")
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("dev", "dev/crls")] == [0o755, 0o755]
 
 
 @pytest.mark.parametrize("survivor", ["root.pem", "client-ca.key", "crls/root.pem", "ledger.json"])

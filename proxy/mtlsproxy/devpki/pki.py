@@ -240,11 +240,13 @@ def load_certificate(data: bytes, source: str) -> x509.Certificate:
     """The first certificate of a PEM file, or a DER one. Raises PkiError."""
     load = x509.load_pem_x509_certificate if b"-----BEGIN" in data else x509.load_der_x509_certificate
     try:
-        return load(data)
-    except (ValueError, x509.InvalidVersion) as error:
+        certificate = load(data)
+        _ = certificate.issuer, certificate.subject, certificate.extensions  # read lazily, and so judged here
+    except (ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
         raise PkiError(
             f"{source}: not a certificate (PEM or DER); give the file that pki issue or sign wrote"
         ) from error
+    return certificate
 
 
 def _profile(name: str) -> Profile:

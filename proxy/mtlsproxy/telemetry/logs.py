@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -56,6 +57,7 @@ class Logs:
     """
 
     def __init__(self, settings: Logging, metrics: Metrics, loop: asyncio.AbstractEventLoop) -> None:
+        _require_open(settings)
         shared = settings.access == "stderr" or (settings.access == "stdout" and _same_file(_STDOUT, _STDERR))
         access = None if shared else _open_access(settings)
         self._stderr = Sink(_STDERR, "stderr")
@@ -101,13 +103,15 @@ def _open_access(settings: Logging) -> Sink | None:
         raise LogError(f"logging.access: {settings.access} cannot be opened: {error.strerror}") from error
 
 
-def _same_file(one: int, other: int) -> bool:
-    """Whether two descriptors reach one file or pipe (`2>&1`): two threads writing there would mix their lines.
+def _require_open(settings: Logging) -> None:
+    """Raises LogError where a standard stream was closed when Python started: its number is something else by now."""
+    if sys.__stderr__ is None:
+        raise LogError("logging: standard error is closed")
+    if settings.access == "stdout" and sys.__stdout__ is None:
+        raise LogError("logging.access: standard output is closed")
 
-    Raises LogError where one is closed: its number may soon be a client's socket.
-    """
-    try:
-        first, second = os.fstat(one), os.fstat(other)
-    except OSError as error:
-        raise LogError(f"logging: standard output or standard error is closed: {error.strerror}") from error
+
+def _same_file(one: int, other: int) -> bool:
+    """Whether two descriptors reach one file or pipe (`2>&1`): two threads writing there would mix their lines."""
+    first, second = os.fstat(one), os.fstat(other)
     return (first.st_dev, first.st_ino) == (second.st_dev, second.st_ino)

@@ -8,21 +8,21 @@ import re
 from collections.abc import Collection
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from mtlsproxy.config.scalars import Bind
-
 # RFC 9110 §7.2: uri-host [ ":" port ]. The port says nothing here: a forwarded port is another one, and fine.
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::[0-9]{0,5})?")
 
 
 class HostRule:
-    """The names and addresses under which one site is known: its own, and `allowed` (lower or upper case)."""
+    """The names and addresses under which one site is known.
 
-    def __init__(self, bind: Bind, allowed: Collection[str]) -> None:
-        own = _address(bind.host)
-        self._every_address = own is not None and own.is_unspecified
-        known = [bind.host, *allowed]
+    bound: the host that `bind` names and the addresses it came to. allowed: what else is accepted. Case is ignored.
+    """
+
+    def __init__(self, bound: Collection[str], allowed: Collection[str]) -> None:
+        self._every_address = any(address.is_unspecified for address in _addresses(bound))
+        known = [*bound, *allowed]
         self._names = frozenset(name.lower() for name in known)
-        self._addresses = frozenset(address for name in known if (address := _address(name)) is not None)
+        self._addresses = frozenset(_addresses(known))
 
     def accepts(self, host: str) -> bool:
         """Whether a request with this Host header is meant for this site."""
@@ -34,6 +34,10 @@ class HostRule:
         if address is None:
             return name.lower().removesuffix(".") in self._names
         return self._every_address or address in self._addresses
+
+
+def _addresses(names: Collection[str]) -> list[IPv4Address | IPv6Address]:
+    return [address for name in names if (address := _address(name)) is not None]
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:

@@ -55,13 +55,14 @@ async def start_admin(admin: Admin, metrics: Metrics, source: StatusSource) -> A
             metrics_sockets = await _bind("admin.metrics_bind", admin.metrics_bind, undo)
         app_module = await asyncio.to_thread(importlib.import_module, "mtlsproxy.admin.app")
         scope = app_module.Scope.ALL if _only_local(sockets) else app_module.Scope.ANSWER_403
-        sites = [(HostRule(admin.bind, admin.allowed_hosts), scope, sockets)]
+        sites = [(admin.bind, scope, sockets)]
         if admin.metrics_bind is not None:
-            rule = HostRule(admin.metrics_bind, admin.allowed_hosts)
-            sites.append((rule, app_module.Scope.ANSWER_404, metrics_sockets))
+            sites.append((admin.metrics_bind, app_module.Scope.ANSWER_404, metrics_sockets))
         runners = []
-        for rule, scope, bound in sites:
-            runners.append(await _serve(app_module.make_app(rule, scope, metrics, source), bound, undo))
+        for bind, scope, bound in sites:
+            known = [bind.host, *(address.host for address in _addresses(bound))]
+            app = app_module.make_app(HostRule(known, admin.allowed_hosts), scope, metrics, source)
+            runners.append(await _serve(app, bound, undo))
         undo.pop_all()
     return AdminServer(_addresses(sockets), _addresses(metrics_sockets), tuple(runners))
 

@@ -14,7 +14,6 @@ from hashlib import sha256
 
 from cryptography import x509 as pyca
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.utils import CryptographyDeprecationWarning
 
 from mtlsproxy.revocation.errors import CrlError
 from mtlsproxy.revocation.index import EMPTY, RevokedEntry, SerialIndex, build_index
@@ -201,16 +200,17 @@ def _slice(data: bytes) -> _Raw:
 def _parse(data: bytes, source: str) -> Crl:
     raw = _slice(data)
     with warnings.catch_warnings():
-        # Deprecated encodings still load; what of them matters is judged here.
-        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+        # What the library finds odd (a country of four letters) is not for stderr; what of it matters is judged here.
+        warnings.simplefilter("ignore")
         loaded = pyca.load_der_x509_crl(data)
+        issuer = loaded.issuer.rfc4514_string()
         extensions = _Extensions(loaded)
         signature = signature_of(loaded, raw.tbs)
     return Crl(
         source=source,
         size=len(data),
         sha256=sha256(data).hexdigest(),
-        issuer=loaded.issuer.rfc4514_string(),
+        issuer=issuer,
         issuer_der=raw.issuer,
         authority_key_id=extensions.authority_key_id,
         number=extensions.number,
@@ -244,8 +244,6 @@ class _Extensions:
             self.authority_key_id = value.key_identifier
         elif isinstance(value, pyca.CRLNumber):
             self.number = value.crl_number
-            if self.number < 0:
-                raise CrlError(f"the CRL number {self.number} is negative (RFC 5280 §5.2.3)")
         elif isinstance(value, pyca.IssuingDistributionPoint):
             self._take_distribution_point(value)
 

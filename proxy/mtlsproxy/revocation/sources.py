@@ -35,14 +35,27 @@ def load_sources(sources: Iterable[str | Path]) -> LoadedCrls:
 
     Raises SourceError for one that is absent, empty, unreadable, no CRL, or a URL.
     """
-    files: dict[Path, Path] = {}
-    ignored: dict[Path, None] = {}
+    files: dict[tuple[int, int], Path] = {}
+    ignored: dict[tuple[int, int], Path] = {}
     for source in sources:
         found, passed_over = _expand(str(source))
-        files.update({path.resolve(): path for path in found if path.resolve() not in files})
-        ignored.update(dict.fromkeys(passed_over))
+        for path in found:
+            files.setdefault(_identity(path), path)
+        for path in passed_over:
+            ignored.setdefault(_identity(path), path)
     crls = tuple(crl for path in files.values() for crl in _load(path))
-    return LoadedCrls(crls, tuple(files.values()), tuple(path for path in ignored if path.resolve() not in files))
+    return LoadedCrls(crls, tuple(files.values()), tuple(path for key, path in ignored.items() if key not in files))
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Which file this is, by whatever name or link."""
+    try:
+        status = path.stat()
+    except FileNotFoundError as error:
+        raise SourceError(f"{path}: there is no such file; create the CRL or correct the name") from error
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
+    return status.st_dev, status.st_ino
 
 
 def _expand(source: str) -> tuple[list[Path], list[Path]]:
@@ -55,7 +68,7 @@ def _expand(source: str) -> tuple[list[Path], list[Path]]:
         if path.exists() or not _WILDCARDS.intersection(source):
             return [path], []
         pattern = str(path.relative_to(path.anchor))
-        matches = sorted(match for match in Path(path.anchor).glob(pattern) if match.is_file())
+        matches = sorted(match for match in Path(path.anchor).glob(pattern) if not match.is_dir())
     except OSError as error:
         raise SourceError(f"{source}: cannot be read: {error.strerror}") from error
     if not matches:
@@ -64,7 +77,7 @@ def _expand(source: str) -> tuple[list[Path], list[Path]]:
 
 
 def _folder(folder: Path) -> tuple[list[Path], list[Path]]:
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    files = sorted(path for path in folder.iterdir() if not path.is_dir() and not path.name.startswith("."))
     found = [path for path in files if path.suffix.lower() in SUFFIXES]
     ignored = [path for path in files if path.suffix.lower() not in SUFFIXES]
     if not found:
@@ -74,10 +87,10 @@ def _folder(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _load(path: Path) -> tuple[Crl, ...]:
+    if not path.is_file():
+        raise SourceError(f"{path}: no regular file; name a file, a folder or a glob")  # a pipe would be waited for
     try:
         return load_crls(path.read_bytes(), str(path))
-    except FileNotFoundError as error:
-        raise SourceError(f"{path}: there is no such file; create the CRL or correct the name") from error
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
     except CrlError as error:

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 
 from mtlsproxy.devpki import files, ledger
 from mtlsproxy.devpki.authority import CLIENT, PROFILES, SERVER, Authority, Profile, Validity
-from mtlsproxy.devpki.errors import PkiError
+from mtlsproxy.devpki.errors import UNREADABLE, PkiError
 from mtlsproxy.devpki.files import NewFile
 from mtlsproxy.devpki.keys import KeyType, generate_key, key_pem, load_key
 from mtlsproxy.devpki.ledger import Ledger, Revoked
@@ -242,7 +242,7 @@ def load_certificate(data: bytes, source: str) -> x509.Certificate:
     try:
         certificate = load(data)
         _ = certificate.issuer, certificate.subject, certificate.extensions  # read lazily, and so judged here
-    except (ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except UNREADABLE as error:
         raise PkiError(
             f"{source}: not a certificate (PEM or DER); give the file that pki issue or sign wrote"
         ) from error

@@ -5,22 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
-from mtlsproxy.devpki.errors import PkiError
+from mtlsproxy.devpki.errors import UNREADABLE, PkiError
 from mtlsproxy.devpki.keys import PrivateKey, PublicKey, certifiable, signing_hash
 from mtlsproxy.devpki.names import check_sans, check_subject, parse_san, parse_subject
-
-_UNREADABLE = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    x509.DuplicateExtension,
-    x509.InvalidVersion,
-    x509.UnsupportedGeneralNameType,
-)
-"""What cryptography raises for a request that it cannot make sense of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +52,7 @@ def read_csr(data: bytes, source: str) -> LeafRequest:
             warnings.simplefilter("ignore")  # what cryptography warns of (lengths) is refused by check_subject
             subject, extensions, public_key = csr.subject, csr.extensions, csr.public_key()
         proved = csr.is_signature_valid
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise PkiError(f"{source}: the request cannot be read ({error}); make a new one") from error
     if not proved:
         raise PkiError(f"{source}: the request's own signature does not verify: it was altered; ask for a new one")
@@ -84,7 +73,7 @@ def _load(data: bytes, source: str) -> x509.CertificateSigningRequest:
     load = x509.load_pem_x509_csr if b"-----BEGIN" in data else x509.load_der_x509_csr
     try:
         return load(data)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise PkiError(f"{source}: not a certificate signing request; make one with: mtlsproxy pki csr") from error
 
 

@@ -40,9 +40,15 @@ def test_a_truncated_or_longer_certificate_is_refused(issued: tuple[DevPki, byte
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_an_altered_certificate_is_not_of_this_pki(issued: tuple[DevPki, bytes, bytes], data: st.DataObject) -> None:
+    """The signature's own encoding has some slack (unused bits of its BIT STRING); what it signs has none."""
     pki, der, _ = issued
     altered = bytearray(der)
     altered[data.draw(st.integers(0, len(der) - 1))] ^= data.draw(st.integers(1, 255))
-    with warnings.catch_warnings(), pytest.raises(PkiError):
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # cryptography warns of odd serial numbers and lengths
-        pki.revoke(load_certificate(bytes(altered), "x.pem"))
+        try:
+            certificate = load_certificate(bytes(altered), "x.pem")
+            pki.revoke(certificate)
+        except PkiError:
+            return
+    assert certificate.tbs_certificate_bytes == load_certificate(der, "x.pem").tbs_certificate_bytes

@@ -8,7 +8,6 @@ import logging
 import os
 import select
 import threading
-import time
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -144,8 +143,7 @@ class Sink:
         """For a descriptor that is non-blocking, by our own flag (a FIFO) or because our parent made it so."""
         poll = select.poll()
         poll.register(self._descriptor, select.POLLOUT)
-        if not poll.poll(_POLL_MILLISECONDS):
-            time.sleep(0)
+        poll.poll(_POLL_MILLISECONDS)
 
     def _open_anew(self) -> None:
         assert self._path is not None

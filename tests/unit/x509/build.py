@@ -1,4 +1,4 @@
-"""Certificates for these tests: good by default, bad where a test says so. What libraries refuse to make is made in DER."""
+"""Certificates for these tests: good by default, bad where a test says so; in DER what libraries refuse to make."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -67,10 +67,10 @@ def issue(
     *,
     ca: bool = False,
     key: Key | None = None,
-    basic: x509.BasicConstraints | None | object = _DEFAULT,
+    basic: object = _DEFAULT,
     path_length: int | None = None,
-    usage: x509.KeyUsage | None | object = _DEFAULT,
-    eku: Sequence[str] | None | object = _DEFAULT,
+    usage: object = _DEFAULT,
+    eku: object = _DEFAULT,
     sans: Sequence[x509.GeneralName] = (),
     permitted: Sequence[x509.GeneralName] = (),
     excluded: Sequence[x509.GeneralName] = (),
@@ -84,7 +84,10 @@ def issue(
     issuer_name: x509.Name | None = None,
     identifiers: bool = True,
 ) -> Issued:
-    """A certificate of `issuer` (self-signed without one): a CA, or a client with EKU clientAuth and digitalSignature."""
+    """A certificate of `issuer` (self-signed without one): a CA, or a client with clientAuth and digitalSignature.
+
+    basic, usage: the extension, eku: dotted OIDs; None leaves it out.
+    """
     subject = dn(name) if isinstance(name, str) else name
     key = key or new_key()
     signer = issuer.key if issuer else key
@@ -96,13 +99,12 @@ def issue(
         .not_valid_after(end)
     )
     basic = x509.BasicConstraints(ca, path_length if ca else None) if basic is _DEFAULT else basic
-    usage = (
-        key_usage(*(("key_cert_sign", "crl_sign") if ca else ("digital_signature",))) if usage is _DEFAULT else usage
-    )
+    if usage is _DEFAULT:
+        usage = key_usage("key_cert_sign", "crl_sign") if ca else key_usage("digital_signature")
     eku = (None if ca else [CLIENT_AUTH]) if eku is _DEFAULT else eku
     extensions: list[Extra] = [(value, True) for value in (basic, usage) if isinstance(value, x509.ExtensionType)]
-    if eku is not None:
-        extensions.append((x509.ExtendedKeyUsage([x509.ObjectIdentifier(oid) for oid in eku]), False))  # type: ignore[attr-defined]
+    if isinstance(eku, list | tuple):
+        extensions.append((x509.ExtendedKeyUsage([x509.ObjectIdentifier(oid) for oid in eku]), False))
     if sans:
         extensions.append((x509.SubjectAlternativeName(sans), not subject.rdns))
     if permitted or excluded:

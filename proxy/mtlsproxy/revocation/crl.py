@@ -41,6 +41,7 @@ _UNPARSABLE = (
     pyca.UnsupportedGeneralNameType,
     UnsupportedAlgorithm,
 )
+_BIT_STRING = 0x03
 _UTC_TIME = 0x17
 _GENERALIZED_TIME = 0x18
 _VERSION_2 = b"\x02\x01\x01"
@@ -180,7 +181,10 @@ def _slice(data: bytes) -> _Raw:
     parts = der.children(data, start, end)
     if len(parts) != 3:
         raise CrlError("a CRL has three parts")
-    tbs, algorithm = parts[0], parts[1]
+    tbs, algorithm, signature = parts
+    bits, bits_end = der.enter(data, signature[1], signature[2], _BIT_STRING)
+    if data[bits : min(bits + 1, bits_end)] != b"\0":
+        raise CrlError("the signature is not whole octets")  # the library lets unused bits pass, outside of the hash
     fields = der.children(data, *der.enter(data, tbs[1], tbs[2], der.SEQUENCE))
     version_2 = bool(fields) and fields[0][0] == der.INTEGER
     if version_2 and data[fields[0][1] : fields[0][2]] != _VERSION_2:

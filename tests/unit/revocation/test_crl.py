@@ -149,6 +149,23 @@ def test_an_algorithm_that_differs_from_the_signed_one_is_refused() -> None:
     refusal(assemble(ROOT, None, signed_algorithm=sha384))
 
 
+def test_a_signature_with_unused_bits_is_refused() -> None:
+    """Otherwise one list would have two fingerprints wherever its signature happens to end in a zero bit."""
+    while (data := assemble(ROOT, None))[-1] & 1:
+        pass  # ECDSA signatures differ each time
+    at = data.rindex(build.ECDSA_SHA256) + len(build.ECDSA_SHA256) + 2
+    assert data[at] == 0
+    assert "whole octets" in refusal(data[:at] + b"\1" + data[at + 1 :])
+
+
+def test_an_empty_signature_is_refused() -> None:
+    at = GOOD.rindex(build.ECDSA_SHA256) + len(build.ECDSA_SHA256)
+    whole = GOOD[4 if GOOD[1] == 0x82 else 3 : at]
+    refusal(tlv(0x30, whole, b"\x03\x00"))
+    with pytest.raises(CrlError):
+        verify_crl(parse_crl(tlv(0x30, whole, b"\x03\x01\x00"), "here.crl"), ROOT.certificate)
+
+
 def test_a_name_that_the_library_warns_about_is_read_in_silence() -> None:
     """The suite turns warnings into errors: none may leave the parser."""
     country = GOOD.replace(b"\x06\x03\x55\x04\x03", b"\x06\x03\x55\x04\x06")

@@ -22,9 +22,7 @@ from mtlsproxy.x509.certificate import (
 
 CA = issue("root", ca=True, path_length=3)
 RICH = issue(
-    x509.Name(
-        [x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Acmé, Inc."), x509.NameAttribute(NameOID.COMMON_NAME, "a b")]
-    ),
+    x509.Name([x509.NameAttribute(Oid.ORGANIZATION_NAME, "Acmé, Inc."), x509.NameAttribute(Oid.COMMON_NAME, "a b")]),
     CA,
     sans=[
         x509.UniformResourceIdentifier("spiffe://example.org/a"),

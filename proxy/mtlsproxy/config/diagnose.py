@@ -1,7 +1,7 @@
 """The model's complaints in the operator's words, at the operator's positions."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import Any, get_args, get_origin
 
 from pydantic_core import ErrorDetails
@@ -28,10 +28,9 @@ _WORDS = {
 }
 
 
-def diagnose(details: Sequence[ErrorDetails], document: Document) -> list[ConfigError]:
-    """One error for each place that the model refused, however many alternatives the value did not fit."""
+def diagnose(details: Sequence[ErrorDetails], document: Document, known: Set[str]) -> list[ConfigError]:
+    """One error for each place that the model refused, and none for `known` paths, which have theirs already."""
     found: dict[Path, ConfigError] = {}
-    known = {error.path for error in document.errors}
     for detail in details:
         path, of_key = _place(detail, document)
         # "too_short" also counts a list whose entries were all refused, which is said already.

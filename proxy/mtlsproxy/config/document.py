@@ -149,7 +149,8 @@ class Document:
     def _refuse_syntax(self, error: yaml.MarkedYAMLError, text: str) -> None:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        words = f"YAML: {error.problem or error.context}"
+        began = f"{error.context} (from line {error.context_mark.line + 1}): " if error.context_mark else ""
+        words = f"YAML: {began}{error.problem}"
         lines = text.splitlines()
         if any(re.search(r":\s+\[[0-9A-Fa-f:.]*\]:[0-9]", near) for near in lines[max(0, line - 2) : line]):
             words += ' (an address that begins with [ must be quoted: "[::1]:8443")'

@@ -1,8 +1,11 @@
 """What is wrong with a configuration file, and where."""
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -20,7 +23,9 @@ class Finding:
         return f"{self.file}:{self.line}:{self.column}"
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (self.position, self.path, self.message) if part)
+        line = ": ".join(part for part in (self.position, self.path, self.message) if part)
+        # Keys and values are quoted from the file: what they hold must not end the line or move the cursor.
+        return _CONTROL.sub(lambda found: repr(found[0])[1:-1], line)
 
 
 class ConfigError(Finding):

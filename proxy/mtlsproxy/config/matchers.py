@@ -61,12 +61,11 @@ def _why_no_dns_pattern(text: str, label: str) -> str:
 def _uri(text: str) -> str:
     if not _URI.fullmatch(text):
         raise ValueError(f"{text!r} is not a URI or a pattern such as spiffe://example.org/ns/*/sa/orders")
-    authority, *segments = text.split("://", 1)[-1].split("/")
+    _, separator, rest = text.partition("://")
+    authority, *segments = rest.split("/") if separator else ("", *re.split("[:/]", text))
     for part in (*authority.split("."), *segments):
         if "*" in part and part not in ("*", "**"):
-            raise ValueError(
-                f"{text!r}: a * stands for one whole segment and ** for any number, never for a part of one"
-            )
+            raise ValueError(f"{text!r}: a * stands for one whole segment and ** for any number, never for a part")
     return text
 
 

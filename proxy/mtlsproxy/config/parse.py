@@ -51,7 +51,7 @@ def parse_config(data: bytes, file: str, folder: Path, environ: Mapping[str, str
     try:
         config = Config.model_validate(document.data, context={"folder": folder})
     except ValidationError as error:
-        errors += diagnose(error.errors(include_url=False), document)
+        errors += diagnose(error.errors(include_url=False), document, {known.path for known in errors})
         raise ConfigErrors(errors) from None
     if errors:
         raise ConfigErrors(errors)

@@ -69,13 +69,19 @@ def _same_addresses(document: Document, root: dict[str, object]) -> Iterator[Con
         taken.add(bind)
 
 
-def _dangling(document: Document, path: Path, name: str, what: str, known: list[str]) -> Iterator[ConfigError]:
-    if name not in known:
+def _keys(root: dict[str, object], section: str) -> list[str] | None:
+    """The names of a section; None where it is no mapping, which is error enough."""
+    value = root.get(section, {})
+    return list(value) if isinstance(value, dict) else None
+
+
+def _dangling(document: Document, path: Path, name: str, what: str, known: list[str] | None) -> Iterator[ConfigError]:
+    if known is not None and name not in known:
         yield document.error(path, f"there is no {what} {name!r}{did_you_mean(name, known)}")
 
 
 def _listeners(document: Document, root: dict[str, object]) -> Iterator[ConfigError]:
-    truststores = list(_mapping(root.get("truststores")))
+    truststores = _keys(root, "truststores")
     for index, entry in enumerate(_sequence(root.get("listeners"))):
         listener = _mapping(entry)
         for position, name in enumerate(_sequence(_mapping(listener.get("client_auth")).get("truststores"))):
@@ -92,10 +98,10 @@ def _listeners(document: Document, root: dict[str, object]) -> Iterator[ConfigEr
 def _routes(document: Document, root: dict[str, object]) -> Iterator[ConfigError]:
     listeners = [_mapping(entry) for entry in _sequence(root.get("listeners"))]
     names = [name for listener in listeners if isinstance(name := listener.get("name"), str)]
-    truststores = list(_mapping(root.get("truststores")))
+    truststores = _keys(root, "truststores")
     targets = (
-        ("upstream", list(_mapping(root.get("upstreams")))),
-        ("identity", ["default", *_mapping(root.get("identities"))]),
+        ("upstream", _keys(root, "upstreams")),
+        ("identity", ["default", *(_keys(root, "identities") or ())]),
     )
     for index, entry in enumerate(_sequence(root.get("routes"))):
         route = _mapping(entry)

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import itertools
 from typing import Any
 
 from pydantic import BaseModel
@@ -29,7 +30,7 @@ def _all_sections(base: type[BaseModel]) -> list[type[BaseModel]]:
 
 
 def _finish(schema: dict[str, Any], section: type[BaseModel]) -> None:
-    """Descriptions from the fields' docstrings; no titles that repeat the key; no `default: null` where null is refused."""
+    """Field docstrings as descriptions; no titles that repeat keys; no `default: null` where null is refused."""
     described = {key: text for base in reversed(section.__mro__) for key, text in _docstrings(base).items()}
     schema.pop("title", None)
     for key, member in schema.get("properties", {}).items():
@@ -48,7 +49,7 @@ def _docstrings(section: type) -> dict[str, str]:
     body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == section.__name__)
     return {
         field.target.id: " ".join(inspect.cleandoc(note.value.value).split())
-        for field, note in zip(body, body[1:], strict=False)
+        for field, note in itertools.pairwise(body)
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
         if isinstance(note, ast.Expr) and isinstance(note.value, ast.Constant) and isinstance(note.value.value, str)
     }

@@ -134,6 +134,7 @@ class Upstream(Section):
     host: Literal["preserve", "server"] = "preserve"
     """The Host sent upstream: the client's, or the URL's host."""
     connect_timeout: PositiveDuration = written("5s")
+    """Until a connection stands."""
     idle_timeout: PositiveDuration = written("60s")
     """How long an unused connection is kept."""
     max_connections: PositiveCount = 512

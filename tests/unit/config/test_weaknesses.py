@@ -1,0 +1,63 @@
+"""Weaker choices are named, each at its key; the default names none."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.unit.config.conftest import ABSENT
+
+from mtlsproxy.config.base import Section
+from mtlsproxy.config.parse import LoadedConfig
+from mtlsproxy.config.weaknesses import _unsafe
+
+Accept = Callable[[dict[str, Any]], LoadedConfig]
+REVOCATION = "truststores.partners.revocation"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "at", "words"),
+    [
+        (REVOCATION, ABSENT, REVOCATION, "is absent: revoked certificates are let in"),
+        (f"{REVOCATION}.mode", False, f"{REVOCATION}.mode", "is off: revoked certificates are let in"),
+        (f"{REVOCATION}.mode", "soft_fail", f"{REVOCATION}.mode", "is soft_fail"),
+        (
+            "truststores.partners.extended_key_usage.allow_absent",
+            True,
+            "truststores.partners.extended_key_usage.allow_absent",
+            "do not say what they are for",
+        ),
+        ("routes.0.allow", "any", "routes[0].allow", "is any"),
+        ("routes.0.enforce", False, "routes[0].enforce", "is false"),
+    ],
+)
+def test_a_weaker_choice_is_one_warning(accepted: Accept, path: str, value: object, at: str, words: str) -> None:
+    (warning,) = accepted({path: value}).warnings
+    assert warning.path == at
+    assert words in warning.message
+    assert str(warning).startswith("proxy.yaml:")
+
+
+def test_the_default_has_none(accepted: Accept) -> None:
+    assert accepted({}).warnings == ()
+
+
+def test_an_absent_block_is_pointed_at_where_it_would_be(accepted: Accept) -> None:
+    loaded = accepted({REVOCATION: ABSENT})
+    (warning,) = loaded.warnings
+    assert warning.position == loaded.locate("truststores.partners.revocation")
+    line = int(warning.position.split(":")[1])
+    assert loaded.document.node(("truststores", "partners")) is not None
+    assert line < int(loaded.locate("truststores.partners.trust_anchors[0]").split(":")[1])
+
+
+def test_an_unsafe_key_warns_wherever_the_model_will_have_one() -> None:
+    class Inner(Section):
+        unsafe_anything: bool = False
+
+    class Outer(Section):
+        inner: tuple[Inner, ...]
+        named: dict[str, Inner]
+
+    safe, unsafe = Inner(), Inner(unsafe_anything=True)
+    found = list(_unsafe(Outer(inner=(safe, unsafe), named={"unsafe_name": safe, "b": unsafe}), ()))
+    assert [path for path, _ in found] == [("inner", 1, "unsafe_anything"), ("named", "b", "unsafe_anything")]

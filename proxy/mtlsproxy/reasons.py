@@ -26,6 +26,7 @@ class Reason(StrEnum):
     HANDSHAKE_TIMEOUT = "handshake_timeout"
     PROTOCOL_ERROR = "protocol_error"
     CLIENT_ABORTED = "client_aborted"
+    TOO_MANY_CONNECTIONS = "too_many_connections"
     EKU_MISSING = "eku_missing"
     EKU_MISMATCH = "eku_mismatch"
     WEAK_KEY = "weak_key"
@@ -72,7 +73,13 @@ _STATUS: dict[Reason, int] = {
 }
 
 HANDSHAKE_ONLY = frozenset(
-    {Reason.NO_POSSESSION, Reason.HANDSHAKE_TIMEOUT, Reason.PROTOCOL_ERROR, Reason.CLIENT_ABORTED}
+    {
+        Reason.NO_POSSESSION,
+        Reason.HANDSHAKE_TIMEOUT,
+        Reason.PROTOCOL_ERROR,
+        Reason.CLIENT_ABORTED,
+        Reason.TOO_MANY_CONNECTIONS,
+    }
 )
 """Reasons that only ever end a handshake: they have no HTTP status."""
 

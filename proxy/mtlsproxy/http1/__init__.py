@@ -1,1 +1,15 @@
-"""HTTP/1.1 (RFC 9110, 9112) towards clients and upstreams: framing, header rules, forwarding under back-pressure."""
+"""HTTP/1.1 (RFC 9110, 9112) towards clients and upstreams: framing, header rules, forwarding under back-pressure.
+
+A message is never copied through: its head is parsed (httptools, strict, plus the rules here), its body is framed by
+our own counting and chunk decoding, and both are written anew.
+
+    fields        what becomes of a header field by its name
+    request_head  bytes of a request's head to `RequestHead`, or `BadMessage` with the reason that answers it
+    response_head the same for an upstream's answer
+    body          message bodies: by length, by chunks, until close
+    answers       problem+json refusals
+    exchange      one request and its answer, between a downstream and an upstream connection
+    downstream    a client's connection
+    origin        an upstream server's connection
+    service       what all connections of a listener share
+"""

@@ -1,0 +1,70 @@
+"""`mtlsproxy run`: the proxy, until SIGTERM or SIGINT."""
+
+import asyncio
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from mtlsproxy.config.errors import ConfigErrors
+from mtlsproxy.config.load import load_config
+from mtlsproxy.config.model import Config
+from mtlsproxy.runtime.material import Material, load_material
+from mtlsproxy.runtime.server import AdminHandle, Proxy
+from mtlsproxy.runtime.status import Status
+from mtlsproxy.telemetry.logs import LogError
+from mtlsproxy.telemetry.metrics import Metrics
+from mtlsproxy.transport.loop import new_event_loop
+
+BAD_CONFIGURATION = 2
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  mtlsproxy run config/quickstart.yaml
+  mtlsproxy run /etc/mtlsproxy/mtlsproxy.yaml >> access.log
+
+\b
+Signals: SIGTERM and SIGINT drain and stop; SIGUSR1 reopens the logs.
+Exit status: 0 stopped as asked; 2 the configuration or a file that it names is wrong, or an address is taken."""
+)
+@click.argument("config", type=click.Path(path_type=Path))
+def command(config: Path) -> None:
+    """Run the proxy as CONFIG says."""
+    try:
+        material = load_material(load_config(config, os.environ), datetime.now(UTC))
+    except ConfigErrors as errors:
+        fail(str(errors))
+    with asyncio.Runner(loop_factory=new_event_loop()) as runner:
+        try:
+            runner.run(serve(material))
+        except (ConfigErrors, LogError, AdminFailed) as error:
+            fail(str(error))
+
+
+class AdminFailed(Exception):
+    """The admin listener cannot start."""
+
+
+async def serve(material: Material) -> None:
+    proxy = Proxy(material, start_admin)
+    await proxy.start()
+    await proxy.run_until_stopped()
+
+
+async def start_admin(config: Config, metrics: Metrics, status: Status) -> AdminHandle:
+    from mtlsproxy.admin.server import AdminError, start_admin  # noqa: PLC0415
+
+    try:
+        return await start_admin(config.admin, metrics, status)
+    except AdminError as error:
+        raise AdminFailed(str(error)) from error
+
+
+def fail(message: str) -> None:
+    """Say what is wrong and exit with status 2."""
+    click.echo(message, err=True)
+    sys.exit(BAD_CONFIGURATION)

@@ -1,0 +1,478 @@
+"""A client's connection: reads requests one at a time, has each judged, and answers or forwards it."""
+
+import math
+import os
+from time import perf_counter, time
+
+from mtlsproxy.access.router import NoMatch
+from mtlsproxy.http1.answers import problem
+from mtlsproxy.http1.body import Body, ChunkedBody, LengthBody
+from mtlsproxy.http1.errors import BadMessage
+from mtlsproxy.http1.exchange import Exchange
+from mtlsproxy.http1.forwarding import Forwarding
+from mtlsproxy.http1.record import Recorder
+from mtlsproxy.http1.request_head import RequestHead, RequestHeadParser
+from mtlsproxy.http1.service import Rules, Service
+from mtlsproxy.http1.visitor import Admission, Visitor
+from mtlsproxy.reasons import Reason
+from mtlsproxy.tls.acceptor import Established
+
+_CLOSING = frozenset(
+    {
+        Reason.BAD_REQUEST,
+        Reason.URI_TOO_LONG,
+        Reason.HEADERS_TOO_LARGE,
+        Reason.BODY_TOO_LARGE,
+        Reason.REQUEST_TIMEOUT,
+        Reason.EXPECTATION_FAILED,
+        Reason.NOT_IMPLEMENTED,
+        Reason.VERSION_NOT_SUPPORTED,
+    }
+)
+"""After these the bytes that follow cannot be trusted to be a request."""
+
+_IDLE, _HEAD, _BODY, _ANSWER = range(4)
+
+
+class Downstream:
+    """Handler of a TLS stream, from the end of the handshake to the end of the connection."""
+
+    __slots__ = (
+        "_body",
+        "_buffer",
+        "_count",
+        "_covered",
+        "_exchange",
+        "_forwarding",
+        "_held",
+        "_id_prefix",
+        "_parser",
+        "_progress",
+        "_rules",
+        "_service",
+        "_state",
+        "_stream",
+        "_timer",
+        "_write_timer",
+        "_writing_paused",
+        "deadline",
+        "ending",
+        "established",
+        "idle_since",
+        "recorder",
+        "visitor",
+    )
+
+    def __init__(self, service: Service, established: Established, visitor: Visitor) -> None:
+        self._service = service
+        self._rules = service.rules
+        self.established = established
+        self.visitor = visitor
+        self.deadline = _deadline_of(visitor)
+        self.recorder = Recorder(service, established, visitor)
+        self._stream = established.stream
+        self._parser = RequestHeadParser(service.limits, service.rules.fields)
+        self._forwarding = Forwarding(established.address[0])
+        self._covered: set[str] = set()
+        self._id_prefix = os.urandom(8).hex().encode("ascii")
+        self._count = 0
+        self._buffer = b""
+        self._body: Body | None = None
+        self._exchange: Exchange | None = None
+        self._held = False
+        self._state = _IDLE
+        self.ending = False
+        self.idle_since = service.wheel.now
+        self._timer = service.wheel.timer(self._timed_out)
+        self._write_timer = service.wheel.timer(self._write_stalled)
+        self._writing_paused = False
+        self._progress = 0
+
+    def start(self) -> None:
+        self._service.connections.add(self)
+        self._timer.start(self._service.timeouts.idle)
+        self._stream.start(self)
+
+    # -- what the stream says --------------------------------------------------------------------------------------
+
+    def data_received(self, data: memoryview) -> None:
+        if self.ending and self._exchange is None:
+            return
+        if self._body is not None:
+            data = data[self._read_body(data) :]
+            if not data:
+                return
+        if self._exchange is not None:
+            # Requests sent ahead of their turn wait here; no more is read until then.
+            self._buffer += data
+            self._hold()
+            return
+        self._run(self._buffer + data if self._buffer else bytes(data))
+
+    def eof_received(self) -> None:
+        """The client sends no more; an answer under way still goes out (half-close)."""
+        if self._body is not None:
+            self._abandon(Reason.CLIENT_ABORTED, "the client ended the connection within a request's body")
+        elif self._exchange is None:
+            self._stop()
+        else:
+            self.ending = True
+
+    def pause_writing(self) -> None:
+        self._writing_paused = True
+        self._progress = self._stream.progress
+        self._write_timer.start(self._service.timeouts.write)
+        if self._exchange is not None:
+            self._exchange.client_slow()
+
+    def resume_writing(self) -> None:
+        self._writing_paused = False
+        self._write_timer.stop()
+        if self._exchange is not None:
+            self._exchange.client_ready()
+
+    def connection_lost(self, error: OSError | None) -> None:
+        self._timer.close()
+        self._write_timer.close()
+        self._service.connections.discard(self)
+        exchange, self._exchange = self._exchange, None
+        self._body = None
+        self._buffer = b""
+        if exchange is not None:
+            exchange.abandon()
+            self._service.in_flight.value -= 1
+            detail = f"the client left: {error}" if error else "the client left before its answer was whole"
+            self.recorder.aborted(exchange, detail)
+        self._service.released(self.established.address[0])
+
+    # -- requests --------------------------------------------------------------------------------------------------
+
+    def _run(self, data: bytes) -> None:
+        """Take as many requests from `data` as can be answered at once; keep the rest."""
+        self._buffer = b""
+        while data and self._exchange is None and not self.ending:
+            if data.startswith(b"\r\n"):  # a stray line end before a request (RFC 9112 §2.2)
+                data = data[2:]
+                if data.startswith(b"\r\n"):
+                    self._refuse_head(BadMessage(Reason.BAD_REQUEST, "empty lines before a request"))
+                    return
+                continue
+            try:
+                data = self._take(data)
+            except BadMessage as error:
+                self._refuse_head(error)
+                return
+            if self._state == _HEAD:
+                return
+        if data and not self.ending:
+            self._buffer = data
+            self._hold()
+
+    def _take(self, data: bytes) -> bytes:
+        """One request off the front of `data`; returns what is behind it. Without a whole head, keeps `data`."""
+        end = data.find(b"\r\n\r\n")
+        if end < 0:
+            self._parser.check_partial(data)
+            if self._state != _HEAD:
+                self._state = _HEAD
+                self._timer.start(self._service.timeouts.request_headers)
+            self._buffer = data
+            return b""
+        end += 4
+        began = perf_counter()
+        head = self._parser.parse(data[:end] if end < len(data) else data)
+        self._state = _ANSWER
+        self._begin(head, began)
+        exchange = self._exchange
+        if exchange is None:
+            return data[end:]
+        used = end
+        if head.has_body:
+            self._body = self._new_body(head)
+            if end < len(data):
+                used += self._read_body(memoryview(data)[end:])
+        if exchange is self._exchange:
+            self._start(exchange)
+        return data[used:]
+
+    def _new_body(self, head: RequestHead) -> Body:
+        if head.chunked:
+            return ChunkedBody(Reason.BAD_REQUEST)
+        return LengthBody(head.content_length or 0)
+
+    def _begin(self, head: RequestHead, began: float) -> None:
+        """Judge a request: an answer goes out here and now, or an exchange begins."""
+        service = self._service
+        rules = service.rules
+        if rules is not self._rules or time() >= self.deadline:
+            self._judge_again(rules)
+        verdict = self.visitor.verdict
+        request_id = head.request_id
+        if request_id is None:
+            self._count += 1
+            request_id = b"%b%x" % (self._id_prefix, self._count)
+        if verdict.reason is not None:
+            self._answer(head, request_id, began, verdict.reason, verdict.detail, close=True)
+            return
+        if head.host is not None and head.host not in self._covered and not self._covers(head.host):
+            detail = f"the certificate served ({self.established.context.credential.leaf.subject}) is not {head.host}'s"
+            self._answer(head, request_id, began, Reason.MISDIRECTED, detail)
+            return
+        match = rules.match(head.host or "", head.path, head.method)
+        if isinstance(match, NoMatch):
+            self._answer(head, request_id, began, match.reason, match.detail, allow=match.allow)
+            return
+        target = rules.targets[match.route]
+        admission = self.visitor.admission(target)
+        if admission.reason is not None:
+            self._answer(head, request_id, began, admission.reason, admission.detail, admission=admission)
+            return
+        limit = service.body_limit
+        if limit and head.content_length is not None and head.content_length > limit:
+            detail = f"a body of {head.content_length} bytes; {limit} allowed"
+            self._answer(head, request_id, began, Reason.BODY_TOO_LARGE, detail, admission=admission)
+            return
+        if target.route.config.strip_prefix:
+            head.target = match.forwarded(head.path) + head.target[len(head.path) :]
+        self._timer.stop()
+        service.in_flight.value += 1
+        self._exchange = Exchange(self, head, admission, request_id, began)
+
+    def _start(self, exchange: Exchange) -> None:
+        request = self._forwarding.request(exchange.head, exchange.admission, exchange.request_id)
+        exchange.start(request)
+        if self._exchange is exchange and self._body is not None:
+            if exchange.waiting:
+                self._hold()
+            else:
+                self._timer.start(self._service.timeouts.request_body)
+            self._state = _BODY
+
+    def _judge_again(self, rules: Rules) -> None:
+        """The Snapshot changed, or the verdict's deadline has passed."""
+        self._rules = rules
+        self._parser = RequestHeadParser(self._service.limits, rules.fields)
+        verdict = rules.judge(self.established.presented)
+        self.visitor = self.recorder.visitor = Visitor(verdict)
+        self.deadline = _deadline_of(self.visitor)
+
+    def _covers(self, host: str) -> bool:
+        if not self.established.context.covers(host):
+            return False
+        if len(self._covered) < 64:
+            self._covered.add(host)
+        return True
+
+    # -- bodies ----------------------------------------------------------------------------------------------------
+
+    def _read_body(self, data: memoryview) -> int:
+        """Hand on what of `data` is the request's body; returns how much that is."""
+        body, exchange = self._body, self._exchange
+        assert body is not None
+        assert exchange is not None
+        try:
+            pieces, used = body.feed(data)
+        except BadMessage as error:
+            self._abandon(error.reason, error.detail)
+            return len(data)
+        for piece in pieces:
+            exchange.request_body(piece)
+        limit = self._service.body_limit
+        if limit and exchange.request_bytes > limit:
+            self._abandon(Reason.BODY_TOO_LARGE, f"a body of more than {limit} bytes")
+            return len(data)
+        if self._exchange is not exchange:
+            return len(data)
+        if body.done:
+            self._body = None
+            self._state = _ANSWER
+            self._timer.stop()
+            rules = self._rules.fields
+            exchange.request_end(
+                [b"%b: %b\r\n" % (name, value) for name, value in body.trailers if rules.passes_in_trailer(name)]
+            )
+        elif not self._held:
+            self._timer.start(self._service.timeouts.request_body)
+        return used
+
+    def _hold(self) -> None:
+        """Read no more for now."""
+        if not self._held:
+            self._held = True
+            self._timer.stop()
+            self._stream.pause_reading()
+
+    def upstream_slow(self) -> None:
+        self._hold()
+
+    def upstream_ready(self) -> None:
+        if self._held and self._body is not None:
+            self._held = False
+            self._timer.start(self._service.timeouts.request_body)
+            self._stream.resume_reading()
+
+    # -- answers ---------------------------------------------------------------------------------------------------
+
+    def write(self, data: bytes | memoryview) -> None:
+        self._stream.write(data)
+
+    def finished(self, exchange: Exchange) -> None:
+        """The answer is whole and on its way."""
+        self._exchange = None
+        self._service.in_flight.value -= 1
+        self.recorder.answered(exchange)
+        if self._body is not None:
+            self._body = None
+            self._stop()  # the rest of the request is not worth reading, and cannot be skipped safely
+        elif exchange.close_after or self.ending:
+            self._stop()
+        else:
+            self._next()
+
+    def failed(self, exchange: Exchange) -> None:
+        """Nothing of an answer has gone out: say what happened."""
+        self._exchange = None
+        self._service.in_flight.value -= 1
+        reason, head = exchange.reason, exchange.head
+        assert reason is not None
+        close = self._body is not None or self.ending or not head.keep_alive or reason in _CLOSING
+        self._body = None
+        content = problem(
+            reason, exchange.request_id.decode(), exchange.detail, close=close, head_only=exchange.wants_no_body
+        )
+        self._stream.write(content)
+        self.recorder.failed(exchange)
+        if close:
+            self._stop()
+        else:
+            self._next()
+
+    def cut_short(self, exchange: Exchange) -> None:
+        """The answer broke off: end the connection so that the client sees that it is not whole."""
+        self._exchange = None
+        self._service.in_flight.value -= 1
+        self._body = None
+        self.recorder.failed(exchange)
+        self.ending = True
+        self._stream.abort()
+
+    def _next(self) -> None:
+        """Ready for the next request."""
+        self._state = _IDLE
+        self._timer.start(self._service.timeouts.idle)
+        self.idle_since = self._service.wheel.now
+        if self._held:
+            self._held = False
+            self._stream.resume_reading()
+            if self._buffer:
+                self._service.loop.call_soon(self._run_kept)
+
+    def _run_kept(self) -> None:
+        if self._exchange is None and self._buffer and not self.ending:
+            self._run(self._buffer)
+
+    def _answer(
+        self,
+        head: RequestHead,
+        request_id: bytes,
+        began: float,
+        reason: Reason,
+        detail: str,
+        *,
+        allow: tuple[str, ...] = (),
+        admission: Admission | None = None,
+        close: bool = False,
+    ) -> None:
+        """Refuse a request whose head is fine."""
+        close = close or head.has_body or not head.keep_alive or reason in _CLOSING or self._service.draining
+        content = problem(
+            reason, request_id.decode(), detail, close=close, head_only=head.method == "HEAD", allow=allow
+        )
+        self._stream.write(content)
+        self.recorder.refused(head, request_id, perf_counter() - began, reason, detail, admission)
+        if close:
+            self._stop()
+        else:
+            self._next()
+
+    def _refuse_head(self, error: BadMessage) -> None:
+        """Refuse what is no proper head: nothing behind it can be trusted, so the connection ends."""
+        self._count += 1
+        request_id = b"%b%x" % (self._id_prefix, self._count)
+        reason, detail = error.reason, error.detail
+        if self.visitor.verdict.reason is not None:
+            reason, detail = self.visitor.verdict.reason, self.visitor.verdict.detail
+        self._stream.write(problem(reason, request_id.decode(), detail, close=True, head_only=False))
+        self.recorder.refused(None, request_id, 0.0, reason, detail, None)
+        self._stop()
+
+    # -- ending ----------------------------------------------------------------------------------------------------
+
+    def _abandon(self, reason: Reason, detail: str) -> None:
+        """The request under way turned out to be bad: the upstream is cut off, the client told if that is possible."""
+        exchange = self._exchange
+        assert exchange is not None
+        self._exchange = None
+        self._body = None
+        exchange.abandon()
+        exchange.reason, exchange.detail = reason, detail
+        self._service.in_flight.value -= 1
+        if exchange.started:
+            self.recorder.failed(exchange)
+            self.ending = True
+            self._stream.abort()
+            return
+        if reason is not Reason.CLIENT_ABORTED:
+            self._stream.write(
+                problem(reason, exchange.request_id.decode(), detail, close=True, head_only=exchange.wants_no_body)
+            )
+        self.recorder.failed(exchange)
+        self._stop()
+
+    def _timed_out(self) -> None:
+        if self._state == _BODY and self._exchange is not None:
+            self._abandon(Reason.REQUEST_TIMEOUT, "the request's body stopped coming")
+        elif self._state == _HEAD:
+            self._refuse_head(BadMessage(Reason.REQUEST_TIMEOUT, "the request's headers were not complete in time"))
+        elif self._exchange is None:
+            self._stop()
+
+    def _write_stalled(self) -> None:
+        if self._stream.progress != self._progress:
+            self._progress = self._stream.progress
+            self._write_timer.start(self._service.timeouts.write)
+        elif self._exchange is not None:
+            self._abandon(Reason.REQUEST_TIMEOUT, "the client stopped reading its answer")
+        else:
+            self.ending = True
+            self._stream.abort()
+
+    @property
+    def is_idle(self) -> bool:
+        return self._exchange is None and not self._buffer and not self.ending
+
+    def drain(self) -> None:
+        """End after the answer under way; at once when there is none."""
+        if self._exchange is None:
+            self._stop()
+        else:
+            self.ending = True
+
+    def kill(self) -> None:
+        """End now, whatever is under way."""
+        self.ending = True
+        self._stream.abort()
+
+    def _stop(self) -> None:
+        self.ending = True
+        self._timer.stop()
+        self._buffer = b""
+        self._stream.close()
+
+
+
+
+def _deadline_of(visitor: Visitor) -> float:
+    """Unix seconds until which the verdict holds; a refusal ends with its connection's first answer."""
+    deadline = visitor.verdict.deadline
+    return deadline.timestamp() if deadline is not None else math.inf

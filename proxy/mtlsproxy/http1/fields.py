@@ -1,0 +1,97 @@
+"""What becomes of a header field by its name (RFC 9110 §7.6.1: hop-by-hop fields; identity.strip: forgeries)."""
+
+from collections.abc import Callable
+from enum import IntEnum
+
+_REMEMBERED = 2048
+"""Names come from peers: the cache is cleared when it holds more."""
+
+
+class Action(IntEnum):
+    PASS = 0
+    DROP = 1
+    HOST = 2
+    CONTENT_LENGTH = 3
+    TRANSFER_ENCODING = 4
+    CONNECTION = 5
+    EXPECT = 6
+    TE = 7
+    REQUEST_ID = 8
+    VIA = 9
+
+
+_HOP_BY_HOP = {
+    b"connection": Action.CONNECTION,
+    b"transfer-encoding": Action.TRANSFER_ENCODING,
+    b"content-length": Action.CONTENT_LENGTH,
+    b"te": Action.TE,
+    b"keep-alive": Action.DROP,
+    b"proxy-connection": Action.DROP,
+    b"proxy-authenticate": Action.DROP,
+    b"proxy-authorization": Action.DROP,
+    b"proxy-authentication-info": Action.DROP,
+    b"upgrade": Action.DROP,
+    b"http2-settings": Action.DROP,
+}
+
+_REQUEST = {
+    **_HOP_BY_HOP,
+    b"host": Action.HOST,
+    b"expect": Action.EXPECT,
+    b"x-request-id": Action.REQUEST_ID,
+    b"via": Action.VIA,
+}
+
+NOT_IN_TRAILERS = frozenset(
+    {
+        b"authorization", b"cache-control", b"content-encoding", b"content-range", b"content-type", b"cookie",
+        b"max-forwards", b"pragma", b"range", b"set-cookie", b"te", b"trailer", b"www-authenticate",
+    }
+)  # fmt: skip
+"""Fields that say how to treat the message and so come too late in a trailer section (RFC 9110 §6.5.1)."""
+
+
+class FieldRules:
+    """Actions by field name as it was sent, remembered; `strips` says which names a peer may not send at all."""
+
+    __slots__ = ("_strips", "_table", "known")
+
+    def __init__(self, table: dict[bytes, Action], strips: Callable[[bytes], bool]) -> None:
+        self._table = table
+        self._strips = strips
+        self.known: dict[bytes, Action] = {}
+
+    def action(self, name: bytes) -> Action:
+        action = self.known.get(name)
+        if action is None:
+            special = self._table.get(name.lower())
+            if special is not None:
+                action = special
+            else:
+                action = Action.DROP if self._strips(name) else Action.PASS
+            if len(self.known) >= _REMEMBERED:
+                self.known.clear()
+            self.known[name] = action
+        return action
+
+    def passes_in_trailer(self, name: bytes) -> bool:
+        return self.action(name) is Action.PASS and name.lower() not in NOT_IN_TRAILERS
+
+
+def request_rules(strips: Callable[[bytes], bool]) -> FieldRules:
+    """For requests: what we set ourselves and hop-by-hop fields are taken out, forgeries dropped."""
+    return FieldRules(_REQUEST, strips)
+
+
+def response_rules() -> FieldRules:
+    """For answers of upstreams."""
+    return FieldRules(_HOP_BY_HOP, lambda _: False)
+
+
+def without(fields: list[bytes], tokens: frozenset[bytes]) -> list[bytes]:
+    """`fields` (name, `: `, value, CRLF, …) without those whose lower-case name a Connection header lists."""
+    out: list[bytes] = []
+    for at in range(0, len(fields), 4):
+        if fields[at].lower() not in tokens:
+            out += fields[at : at + 4]
+    return out

@@ -1,0 +1,56 @@
+"""The head of a request as the upstream gets it: re-serialised, with what we vouch for set by us alone."""
+
+from mtlsproxy.http1.request_head import RequestHead
+from mtlsproxy.http1.visitor import Admission
+
+_CRLF = b"\r\n"
+_VIA = b"Via: 1.1 mtlsproxy\r\n"
+
+
+class Forwarding:
+    """A connection's part in it. The lines that repeat from request to request are put together once."""
+
+    __slots__ = ("_admission", "_client", "_host_field", "_lines")
+
+    def __init__(self, client_ip: str) -> None:
+        self._client = client_ip.encode("ascii")
+        self._admission: Admission | None = None
+        self._host_field: bytes | None = None
+        self._lines = b""
+
+    def request(self, head: RequestHead, admission: Admission, request_id: bytes) -> bytes:
+        """The whole head. With `host: server` the Host line is left empty for the exchange, which knows the server."""
+        if admission is not self._admission or head.host_field != self._host_field:
+            self._remember(head, admission)
+        via = _VIA if head.via is None else b"Via: %b, 1.1 mtlsproxy\r\n" % head.via
+        framing = b""
+        if head.chunked:
+            framing = b"Transfer-Encoding: chunked\r\n"
+        elif head.content_length is not None:
+            framing = b"Content-Length: %d\r\n" % head.content_length
+        if head.te_trailers:
+            framing += b"TE: trailers\r\nConnection: TE\r\n"
+        if head.expects_continue and head.has_body:
+            framing += b"Expect: 100-continue\r\n"
+        return b"".join(
+            (
+                b"%b %b HTTP/1.1\r\n" % (head.method_bytes, head.target),
+                self._lines,
+                *head.fields,
+                via,
+                b"X-Request-Id: %b\r\n" % request_id,
+                framing,
+                _CRLF,
+            )
+        )
+
+    def _remember(self, head: RequestHead, admission: Admission) -> None:
+        host = head.host_field if head.host_field is not None else b""
+        lines = [b"Host: %b\r\n" % (b"" if admission.target.host_of_server else host)]
+        lines.append(b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: https\r\n" % self._client)
+        if host:
+            lines.append(b"X-Forwarded-Host: %b\r\n" % host)
+        lines.append(admission.identity)
+        self._lines = b"".join(lines)
+        self._admission = admission
+        self._host_field = head.host_field

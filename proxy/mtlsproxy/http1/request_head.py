@@ -1,0 +1,290 @@
+"""Bytes of a request's head to a `RequestHead`, or `BadMessage` with the reason that answers it (RFC 9112 §2–§6)."""
+
+import re
+from dataclasses import dataclass
+
+import httptools
+
+from mtlsproxy.http1.errors import BadMessage, bad_request
+from mtlsproxy.http1.fields import Action, FieldRules, without
+from mtlsproxy.reasons import Reason
+
+_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([^\x00-\x20\x7f-\xff]+) HTTP/([0-9])\.([0-9])")
+_LOOKS_LIKE_HTTP = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ \S+ HTTP/[0-9.]+")
+_AUTHORITY = re.compile(rb"(?:([A-Za-z0-9_](?:[A-Za-z0-9._-]{0,253}[A-Za-z0-9_.])?)|\[([0-9A-Fa-f:.]{2,45})\])(?::([0-9]{1,5}))?")
+_ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_DIGITS = re.compile(rb"[0-9]{1,18}")
+
+_REMEMBERED_HOSTS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class HeadLimits:
+    """Bytes and pieces (configuration: listeners[].limits)."""
+
+    request_line: int
+    header_field: int
+    headers: int
+    header_count: int
+
+
+class RequestHead:
+    """A request without its body. target: as forwarded (origin-form or `*`); path: target without the query."""
+
+    __slots__ = (
+        "chunked",
+        "content_length",
+        "expects_continue",
+        "fields",
+        "host",
+        "host_field",
+        "keep_alive",
+        "method",
+        "method_bytes",
+        "path",
+        "request_id",
+        "target",
+        "te_trailers",
+        "version_1_1",
+        "via",
+    )
+
+    def __init__(self) -> None:
+        self.method = ""
+        self.method_bytes = b""
+        self.target = b""
+        self.path = b""
+        self.version_1_1 = True
+        self.host: str | None = None
+        self.host_field: bytes | None = None
+        self.fields: list[bytes] = []
+        self.content_length: int | None = None
+        self.chunked = False
+        self.keep_alive = True
+        self.expects_continue = False
+        self.te_trailers = False
+        self.request_id: bytes | None = None
+        self.via: bytes | None = None
+
+    @property
+    def has_body(self) -> bool:
+        return self.chunked or bool(self.content_length)
+
+
+class RequestHeadParser:
+    """Parses one head after another of a connection. Heads come whole: what ends in an empty line."""
+
+    __slots__ = ("_codings", "_head", "_hosts", "_limits", "_parser", "_rules", "_tokens", "_whole")
+
+    def __init__(self, limits: HeadLimits, rules: FieldRules) -> None:
+        self._limits = limits
+        self._rules = rules
+        self._parser: httptools.HttpRequestParser | None = None
+        self._hosts: dict[bytes, str] = {}
+        self._head = RequestHead()
+        self._tokens: list[bytes] = []
+        self._codings: list[bytes] = []
+        self._whole = False
+
+    def check_partial(self, data: bytes | bytearray) -> None:
+        """`data` has no empty line yet. Raises BadMessage when it can no longer become a head within the limits."""
+        end = data.find(b"\r\n")
+        line = len(data) if end < 0 else end
+        if line > self._limits.request_line:
+            raise BadMessage(Reason.URI_TOO_LONG, f"a request line of more than {self._limits.request_line} bytes")
+        if end >= 0 and len(data) - end > self._limits.headers:
+            raise BadMessage(Reason.HEADERS_TOO_LARGE, f"header fields of more than {self._limits.headers} bytes")
+        if data.count(b"\n") != data.count(b"\r\n"):
+            raise bad_request("a line that ends in LF alone")
+
+    def parse(self, data: bytes) -> RequestHead:
+        """`data`: from the request line to the empty line, both included. Raises BadMessage."""
+        line_end = data.index(b"\r\n")
+        line = _LINE.fullmatch(data, 0, line_end)
+        self._check_limits(data, line_end)
+        if line is None:
+            raise _bad_line(data[:line_end])
+        method, target, major, minor = line.groups()
+        if major != b"1" or minor not in b"01":
+            raise BadMessage(Reason.VERSION_NOT_SUPPORTED, f"HTTP/{major.decode()}.{minor.decode()}")
+        head = self._head = RequestHead()
+        head.method_bytes = method
+        head.method = method.decode("ascii")
+        head.version_1_1 = minor == b"1"
+        self._feed(data)
+        self._judge_framing(head)
+        self._judge_target(head, target)
+        if self._tokens:
+            self._apply_connection(head)
+        if not head.version_1_1:
+            head.keep_alive = False
+        return head
+
+    def _check_limits(self, data: bytes, line_end: int) -> None:
+        limits = self._limits
+        if line_end > limits.request_line:
+            raise BadMessage(Reason.URI_TOO_LONG, f"a request line of {line_end} bytes; {limits.request_line} allowed")
+        size = len(data) - line_end - 4
+        if size > limits.headers:
+            raise BadMessage(Reason.HEADERS_TOO_LARGE, f"header fields of {size} bytes; {limits.headers} allowed")
+        if size > limits.header_field and max(map(len, data.split(b"\r\n"))) > limits.header_field:
+            raise BadMessage(
+                Reason.HEADERS_TOO_LARGE, f"a header field of more than {limits.header_field} bytes"
+            )
+        if data.count(b"\r\n") - 2 > limits.header_count:
+            raise BadMessage(Reason.HEADERS_TOO_LARGE, f"more than {limits.header_count} header fields")
+
+    def _feed(self, data: bytes) -> None:
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = httptools.HttpRequestParser(self)
+        self._whole = False
+        try:
+            parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._whole = False  # an upgrade or CONNECT; the parser is of no more use
+        except httptools.HttpParserInvalidMethodError:
+            self._parser = None
+            raise BadMessage(Reason.NOT_IMPLEMENTED, f"the method {self._head.method}") from None
+        except httptools.HttpParserCallbackError as error:
+            self._parser = None
+            if isinstance(error.__context__, BadMessage):
+                raise error.__context__ from None
+            raise
+        except httptools.HttpParserError as error:
+            self._parser = None
+            raise bad_request(str(error)) from None
+        if not self._whole:
+            self._parser = None  # it waits for a body, which we frame ourselves
+
+    # -- httptools' callbacks --------------------------------------------------------------------------------------
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        action = self._rules.known.get(name)
+        if action is None:
+            action = self._rules.action(name)
+        if not action:
+            self._head.fields += (name, b": ", value, b"\r\n")
+        elif action > 1:
+            self._special(action, value)
+
+    def on_message_complete(self) -> None:
+        self._whole = True
+
+    # -- rules -----------------------------------------------------------------------------------------------------
+
+    def _special(self, action: Action, value: bytes) -> None:
+        head = self._head
+        if action is Action.HOST:
+            if head.host_field is not None:
+                raise bad_request("more than one Host")
+            head.host_field = value
+            head.host = self._host(value)
+        elif action is Action.CONTENT_LENGTH:
+            if head.content_length is not None:
+                raise bad_request("more than one Content-Length")
+            if not _DIGITS.fullmatch(value):
+                raise bad_request("a Content-Length that is not a plain number")
+            head.content_length = int(value)
+        elif action is Action.TRANSFER_ENCODING:
+            self._codings.append(value)
+        elif action is Action.CONNECTION:
+            self._tokens.append(value)
+        elif action is Action.EXPECT:
+            if value.lower() != b"100-continue":
+                raise BadMessage(Reason.EXPECTATION_FAILED, "an expectation other than 100-continue")
+            head.expects_continue = True
+        elif action is Action.TE:
+            head.te_trailers = b"trailers" in (part.strip().lower() for part in value.split(b","))
+        elif action is Action.REQUEST_ID:
+            head.request_id = value if head.request_id is None and _REQUEST_ID.fullmatch(value) else None
+        elif action is Action.VIA:
+            head.via = value if head.via is None else head.via + b", " + value
+
+    def _host(self, value: bytes) -> str:
+        host = self._hosts.get(value)
+        if host is None:
+            host = _host_of(value)
+            if len(self._hosts) >= _REMEMBERED_HOSTS:
+                self._hosts.clear()
+            self._hosts[value] = host
+        return host
+
+    def _judge_framing(self, head: RequestHead) -> None:
+        """RFC 9112 §6.1–§6.3, without its leniency: what could be read in two ways is refused."""
+        codings, self._codings = self._codings, []
+        if not codings:
+            return
+        coding = b", ".join(codings).lower()
+        if head.content_length is not None:
+            raise bad_request("Transfer-Encoding and Content-Length together")
+        if not head.version_1_1:
+            raise bad_request("Transfer-Encoding in an HTTP/1.0 request")
+        if coding != b"chunked":
+            if coding.count(b"chunked") == 1 and coding.endswith(b"chunked") and len(codings) == 1:
+                raise BadMessage(Reason.NOT_IMPLEMENTED, "a transfer coding other than chunked")
+            raise bad_request("a Transfer-Encoding that is not chunked once, and last")
+        head.chunked = True
+
+    def _judge_target(self, head: RequestHead, target: bytes) -> None:
+        """RFC 9112 §3.2."""
+        if head.method == "CONNECT":
+            raise BadMessage(Reason.METHOD_NOT_ALLOWED, "CONNECT: this proxy opens no tunnels on request")
+        if head.host is None and head.version_1_1:
+            raise bad_request("no Host")
+        if target[0] != 0x2F:  # not origin-form
+            if target == b"*" and head.method == "OPTIONS":
+                head.target = head.path = target
+                return
+            target = self._absolute(head, target)
+        if b"#" in target:
+            raise bad_request("a fragment in the request target")
+        head.target = target
+        head.path = target.partition(b"?")[0]
+
+    def _absolute(self, head: RequestHead, target: bytes) -> bytes:
+        match = _ABSOLUTE.fullmatch(target)
+        if match is None:
+            raise bad_request("a request target that is neither a path nor an http URL")
+        authority, rest = match.groups()
+        if self._host(authority) != head.host and head.host is not None:
+            raise bad_request("the request target and Host name different hosts")
+        if head.host_field is not None and _port(authority) != _port(head.host_field):
+            raise bad_request("the request target and Host name different ports")
+        head.host = self._host(authority)
+        head.host_field = authority
+        return rest if rest.startswith(b"/") else b"/" + rest
+
+    def _apply_connection(self, head: RequestHead) -> None:
+        values, self._tokens = self._tokens, []
+        tokens = frozenset(token.strip().lower() for value in values for token in value.split(b","))
+        if b"close" in tokens:
+            head.keep_alive = False
+        if tokens - _COMMON_TOKENS:
+            head.fields = without(head.fields, tokens)
+
+
+_COMMON_TOKENS = frozenset({b"close", b"keep-alive", b"te", b"upgrade", b""})
+
+
+def _bad_line(line: bytes) -> BadMessage:
+    if _LOOKS_LIKE_HTTP.fullmatch(line) and not re.search(rb"HTTP/[0-9]\.[0-9]$", line):
+        return bad_request("an HTTP version that is not DIGIT.DIGIT")
+    return bad_request("a malformed request line")
+
+
+def _host_of(value: bytes) -> str:
+    """The lower-case host without port and brackets. Raises BadMessage."""
+    match = _AUTHORITY.fullmatch(value)
+    if match is None or b".." in value:
+        raise bad_request("a malformed Host")
+    name, address, port = match.groups()
+    if port is not None and int(port) > 65535:
+        raise bad_request("a Host with an impossible port")
+    return str((name if name is not None else address).decode("ascii").lower().removesuffix("."))
+
+
+def _port(authority: bytes) -> bytes:
+    match = _AUTHORITY.fullmatch(authority)
+    return (match.group(3) if match else None) or b""

@@ -1,0 +1,104 @@
+"""Bytes of an upstream's answer to a `ResponseHead` (RFC 9112 §4, §6.3), or `BadMessage` (upstream_error)."""
+
+import re
+
+import httptools
+
+from mtlsproxy.http1.errors import BadMessage
+from mtlsproxy.http1.fields import Action, FieldRules, response_rules, without
+from mtlsproxy.reasons import Reason
+
+MAX_HEAD = 64 * 1024
+"""Bytes of an answer's head: an upstream that sends more is broken, and the client would not take it either."""
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-9][0-9]{2}(?: [^\x00-\x08\x0a-\x1f\x7f]*)?\r\n")
+_DIGITS = re.compile(rb"[0-9]{1,18}")
+
+_rules: FieldRules = response_rules()
+passes_in_trailer = _rules.passes_in_trailer
+
+
+def _malformed(detail: str) -> BadMessage:
+    return BadMessage(Reason.UPSTREAM_ERROR, f"the upstream's answer: {detail}")
+
+
+class ResponseHead:
+    """An answer without its body. fields: name, `: `, value, CRLF, … as they pass on to the client."""
+
+    __slots__ = ("_codings", "_tokens", "chunked", "content_length", "fields", "keep_alive", "phrase", "status")
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.phrase = b""
+        self.fields: list[bytes] = []
+        self.content_length: int | None = None
+        self.chunked = False
+        self.keep_alive = True
+        self._codings: list[bytes] | None = None
+        self._tokens: list[bytes] | None = None
+
+    # -- httptools' callbacks --------------------------------------------------------------------------------------
+
+    def on_status(self, phrase: bytes) -> None:
+        self.phrase = phrase
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        action = _rules.known.get(name)
+        if action is None:
+            action = _rules.action(name)
+        if not action:
+            self.fields += (name, b": ", value, b"\r\n")
+        elif action > 1:
+            self._special(action, value)
+
+    def _special(self, action: Action, value: bytes) -> None:
+        if action is Action.CONTENT_LENGTH:
+            if self.content_length is not None or not _DIGITS.fullmatch(value):
+                raise _malformed("a Content-Length that is not one plain number")
+            self.content_length = int(value)
+        elif action is Action.TRANSFER_ENCODING:
+            self._codings = [*(self._codings or ()), value]
+        elif action is Action.CONNECTION:
+            self._tokens = [*(self._tokens or ()), value]
+
+    # -- rules -----------------------------------------------------------------------------------------------------
+
+    def settle(self, keep_alive: bool) -> None:
+        """All fields are here: judge the framing and drop what is between the upstream and us only."""
+        self.keep_alive = keep_alive
+        if self._codings is not None:
+            if self.content_length is not None:
+                raise _malformed("Transfer-Encoding and Content-Length together")
+            if b", ".join(self._codings).lower() != b"chunked":
+                raise _malformed("a transfer coding other than chunked")
+            self.chunked = True
+        if self._tokens is not None:
+            tokens = frozenset(token.strip().lower() for value in self._tokens for token in value.split(b","))
+            self.fields = without(self.fields, tokens) if tokens - {b"close", b"keep-alive"} else self.fields
+
+
+def parse_response_head(data: bytes) -> ResponseHead:
+    """`data`: from the status line to the empty line, both included. Raises BadMessage."""
+    if not _STATUS_LINE.match(data):
+        raise _malformed("a malformed status line")
+    head = ResponseHead()
+    parser = httptools.HttpResponseParser(head)
+    try:
+        parser.feed_data(data)
+    except httptools.HttpParserUpgrade:
+        pass
+    except httptools.HttpParserCallbackError as error:
+        if isinstance(error.__context__, BadMessage):
+            raise error.__context__ from None
+        raise
+    except httptools.HttpParserError as error:
+        raise _malformed(str(error)) from None
+    head.status = parser.get_status_code()
+    head.settle(parser.should_keep_alive() if head.content_length is not None else _keeps_alive(parser, head))
+    return head
+
+
+def _keeps_alive(parser: httptools.HttpResponseParser, head: ResponseHead) -> bool:
+    # llhttp says no for a message that it thinks ends with the connection, such as an answer to HEAD.
+    tokens = b",".join(head._tokens or ()).lower()
+    return bool(parser.get_http_version() == "1.1" and b"close" not in tokens)

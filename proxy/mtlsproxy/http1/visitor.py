@@ -1,0 +1,78 @@
+"""A verified client as the data path remembers it: what it may do and what upstreams are told, once a verdict."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mtlsproxy.access.decide import Decision, decide
+from mtlsproxy.http1.service import Target
+from mtlsproxy.identity.client import principal_of
+from mtlsproxy.identity.render import UnrenderableIdentity, render
+from mtlsproxy.reasons import Reason
+from mtlsproxy.verdict.judge import Verdict
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Admission:
+    """A client at a route. reason: why the request is refused, or None; noted: what shadow mode let pass.
+
+    identity: complete header lines for the upstream.
+    """
+
+    target: Target
+    reason: Reason | None
+    detail: str
+    noted: Reason | None
+    identity: bytes
+    principal: str | None
+    truststore: str | None
+
+
+class Visitor:
+    """All connections with the same verdict share one."""
+
+    __slots__ = ("_admissions", "verdict")
+
+    def __init__(self, verdict: Verdict) -> None:
+        self.verdict = verdict
+        self._admissions: dict[Target, Admission] = {}
+
+    def admission(self, target: Target) -> Admission:
+        """May this client use the route of `target`? Decided once."""
+        found = self._admissions.get(target)
+        if found is None:
+            found = self._admissions[target] = _admit(self.verdict, target)
+        return found
+
+
+def _admit(verdict: Verdict, target: Target) -> Admission:
+    client = verdict.client
+    assert client is not None
+    decision = decide(target.route, client, verdict.truststores)
+    principal = principal_of(client, target.identity.principal)
+    if not decision.allowed:
+        return _refused(target, decision, principal)
+    truststore = decision.truststore
+    assert truststore is not None
+    try:
+        identity = render(target.identity, client, verdict.vouch(truststore).chain, truststore)
+    except UnrenderableIdentity as error:
+        return Admission(target, Reason.MALFORMED_CERTIFICATE, error.detail, None, b"", principal, truststore)
+    return Admission(target, None, _words(decision), decision.reason, identity, principal, truststore)
+
+
+def _refused(target: Target, decision: Decision, principal: str | None) -> Admission:
+    return Admission(target, decision.reason, _words(decision), None, b"", principal, decision.truststore)
+
+
+def _words(decision: Decision) -> str:
+    failed = [check for check in decision.checks if check.result == "fail"]
+    return f"{failed[0].seen}; {failed[0].rule}" if failed else decision.rule
+
+
+def fingerprint_of(verdict: Verdict) -> str | None:
+    return verdict.leaf.fingerprint_sha256 if verdict.leaf is not None else None
+
+
+def sans_of(verdict: Verdict) -> Sequence[str] | None:
+    """As in X-Client-San: `URI:spiffe://a/b`, `DNS:x.example`."""
+    return None if verdict.client is None else [f"{kind}:{text}" for kind, text in verdict.client.sans]

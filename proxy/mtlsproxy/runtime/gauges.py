@@ -1,0 +1,49 @@
+"""What certificates and CRLs say of themselves, as metrics: set anew with each Snapshot."""
+
+import platform
+import ssl
+
+import mtlsproxy
+from mtlsproxy.runtime.material import Material
+from mtlsproxy.telemetry.metrics import Metrics
+from mtlsproxy.x509.certificate import Certificate
+
+
+def show_material(metrics: Metrics, material: Material, now: float) -> None:
+    """Replace every series that comes from files. now: Unix seconds."""
+    certificates: dict[tuple[str, ...], float] = {}
+
+    def show(kind: str, certificate: Certificate) -> None:
+        labels = (kind, certificate.subject, certificate.fingerprint_sha256[:16])
+        certificates[labels] = certificate.not_after.timestamp()
+
+    for credentials in material.credentials.values():
+        for credential in credentials:
+            show("server", credential.leaf)
+    for trust in material.trusts.values():
+        for anchor in trust.truststore.anchors:
+            show("trust_anchor", anchor)
+    metrics.certificate_not_after_timestamp_seconds.replace(certificates)
+    _show_crls(metrics, material, now)
+    metrics.config_info.state(material.loaded.sha256)
+
+
+def _show_crls(metrics: Metrics, material: Material, now: float) -> None:
+    ends: dict[tuple[str, ...], float] = {}
+    entries: dict[tuple[str, ...], float] = {}
+    loaded: dict[tuple[str, ...], float] = {}
+    for name, trust in material.trusts.items():
+        for crl in trust.crls.crls:
+            labels = (name, crl.issuer, crl.authority_key_id.hex() if crl.authority_key_id else "")
+            if crl.next_update is not None:
+                ends[labels] = crl.next_update.timestamp()
+            entries[labels] = crl.entries
+            loaded[labels] = now
+    metrics.crl_next_update_timestamp_seconds.replace(ends)
+    metrics.crl_entries.replace(entries)
+    metrics.crl_last_success_timestamp_seconds.replace(loaded)
+
+
+def show_build(metrics: Metrics) -> None:
+    metrics.build_info.state(mtlsproxy.__version__, platform.python_version(), ssl.OPENSSL_VERSION)
+    metrics.workers.cell().value = 1

@@ -1,0 +1,213 @@
+"""One listener: its acceptor, its connections, and what is said of handshakes that fail."""
+
+import asyncio
+import heapq
+import logging
+import socket
+import time
+
+from mtlsproxy.config.model import Listener
+from mtlsproxy.http1.downstream import Downstream
+from mtlsproxy.http1.request_head import HeadLimits
+from mtlsproxy.http1.service import Service, Timeouts
+from mtlsproxy.http1.visitor import Visitor
+from mtlsproxy.identity.client import client_of, principal_of
+from mtlsproxy.reasons import Reason
+from mtlsproxy.runtime.snapshot import ListenerSnapshot
+from mtlsproxy.telemetry.access_log import AccessEntry, AccessLog, connection_fragment
+from mtlsproxy.telemetry.families import Cell
+from mtlsproxy.telemetry.metrics import Metrics
+from mtlsproxy.telemetry.refusals import RefusalLog
+from mtlsproxy.tls.acceptor import Acceptor, AcceptorSettings, Established, FailedHandshake
+from mtlsproxy.transport.wheel import TimerWheel
+from mtlsproxy.verdict.judge import Verdict
+from mtlsproxy.x509.certificate import Certificate, MalformedCertificate, parse_certificate
+
+_IDLE_CANDIDATES = 64
+"""Idle connections found in one scan at the limit: the scan's cost is shared by as many new connections."""
+
+_MAX_VISITORS = 4096
+
+_JUDGED_BY_OPENSSL = frozenset(
+    {
+        Reason.UNTRUSTED_ISSUER, Reason.EXPIRED, Reason.NOT_YET_VALID, Reason.BAD_SIGNATURE, Reason.PATH_LENGTH,
+        Reason.NAME_CONSTRAINT, Reason.CHAIN_TOO_LONG, Reason.NOT_A_CA, Reason.EKU_MISMATCH, Reason.WEAK_KEY,
+        Reason.WEAK_SIGNATURE, Reason.MALFORMED_CERTIFICATE, Reason.REVOKED,
+    }
+)  # fmt: skip
+"""Failures of the certificate itself: our own validator says more precisely what is wrong with it."""
+
+_REVOCATION_RESULTS = {
+    Reason.REVOKED: "revoked",
+    Reason.DENIED: "revoked",
+    Reason.REVOCATION_UNKNOWN: "unknown",
+}
+
+log = logging.getLogger(__name__)
+
+
+class ListenerRuntime:
+    """Owner of an acceptor. `snapshot` is replaced when a new one is in force."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        wheel: TimerWheel,
+        config: Listener,
+        snapshot: ListenerSnapshot,
+        metrics: Metrics,
+        access_log: AccessLog | None,
+        refusals: RefusalLog,
+    ) -> None:
+        self.config = config
+        self.snapshot = snapshot
+        self._metrics = metrics
+        self._refusals = refusals
+        self._visitors: dict[int, Visitor] = {}
+        self._idle: list[tuple[float, Downstream]] = []
+        name = config.name
+        limits = config.limits
+        self.acceptor = Acceptor(
+            loop,
+            wheel,
+            AcceptorSettings(
+                name,
+                config.tls.client_hello_timeout,
+                config.tls.handshake_timeout,
+                limits.max_connections,
+                limits.max_connections_per_ip,
+                limits.max_concurrent_handshakes,
+            ),
+            snapshot.contexts,
+            self,
+            metrics.received_bytes_total.cell(name),
+            metrics.sent_bytes_total.cell(name),
+        )
+        timeouts = config.timeouts
+        self.service = Service(
+            name=name,
+            loop=loop,
+            wheel=wheel,
+            rules=snapshot.rules,
+            limits=HeadLimits(limits.request_line, limits.header_field, limits.headers, limits.header_count),
+            body_limit=limits.body,
+            timeouts=Timeouts(timeouts.request_headers, timeouts.request_body, timeouts.idle, timeouts.write),
+            metrics=metrics,
+            access_log=access_log,
+            refusals=refusals,
+            released=self.acceptor.released,
+            in_flight=metrics.requests_in_flight.cell(name),
+        )
+        self._duration = metrics.handshake_duration_seconds.histogram(name)
+        self._ok = {
+            version: metrics.handshakes_total.cell(name, "ok", version) for version in ("TLSv1.2", "TLSv1.3")
+        }
+        metrics.connections.watch((name,), lambda: self.acceptor.connections)
+        metrics.connections_total.watch((name,), lambda: self.acceptor.accepted)
+        self.addresses: list[tuple[str, int]] = []
+
+    def listen(self, sock: socket.socket) -> None:
+        address = sock.getsockname()
+        self.addresses.append((address[0], address[1]))
+        self.acceptor.listen(sock)
+
+    # -- what the acceptor says ------------------------------------------------------------------------------------
+
+    def established(self, connection: Established, seconds: float) -> None:
+        self._duration.observe(seconds)
+        verdict = self.snapshot.rules.judge(connection.presented)
+        if verdict.reason is None:
+            self._ok[connection.version].value += 1
+            self._note_accepted(verdict)
+        else:
+            self._handshake(verdict.reason, connection.version).value += 1
+        self._count_revocation(verdict)
+        Downstream(self.service, connection, self._visitor(verdict)).start()
+
+    def failed(self, failure: FailedHandshake) -> None:
+        """Say who was refused: OpenSSL ended the handshake, and no request will come to say it in an answer."""
+        reason, detail, verdict = failure.reason, failure.detail, None
+        if failure.presented:
+            verdict = self.snapshot.rules.judge(failure.presented)
+            if reason in _JUDGED_BY_OPENSSL and verdict.reason is not None:
+                reason, detail = verdict.reason, f"{verdict.detail} ({failure.detail})"
+        self._handshake(reason, failure.version or "none").value += 1
+        self._metrics.rejections_total.cell(self.config.name, "", reason, "true").value += 1
+        self._refusals.record(
+            self._failure_entry(failure, reason, verdict),
+            verdict.leaf.fingerprint_sha256 if verdict is not None and verdict.leaf is not None else None,
+            detail,
+        )
+
+    def close_longest_idle(self) -> bool:
+        while True:
+            while self._idle:
+                since, downstream = self._idle.pop(0)
+                if downstream.is_idle and downstream.idle_since == since:
+                    downstream.drain()
+                    return True
+            candidates = ((d.idle_since, id(d), d) for d in self.service.connections if d.is_idle)
+            self._idle = [(since, d) for since, _, d in heapq.nsmallest(_IDLE_CANDIDATES, candidates)]
+            if not self._idle:
+                return False
+
+    # -- parts -----------------------------------------------------------------------------------------------------
+
+    def _handshake(self, result: Reason, version: str) -> Cell:
+        return self._metrics.handshakes_total.cell(self.config.name, result, version)
+
+    def _visitor(self, verdict: Verdict) -> Visitor:
+        """Connections of one remembered verdict share their admissions."""
+        if verdict.reason is not None:
+            return Visitor(verdict)
+        visitor = self._visitors.get(id(verdict))
+        if visitor is None or visitor.verdict is not verdict:
+            if len(self._visitors) >= _MAX_VISITORS:
+                self._visitors.clear()
+            visitor = self._visitors[id(verdict)] = Visitor(verdict)
+        return visitor
+
+    def _note_accepted(self, verdict: Verdict) -> None:
+        assert verdict.leaf is not None
+        remaining = verdict.leaf.not_after.timestamp() - time.time()
+        for vouch in verdict.vouches:
+            self._metrics.client_certificate_remaining_seconds.histogram(vouch.truststore).observe(remaining)
+
+    def _count_revocation(self, verdict: Verdict) -> None:
+        count = self._metrics.revocation_decisions_total.cell
+        for vouch in verdict.vouches:
+            result = "unknown" if vouch.revocation_source == "none" else "good"
+            count(vouch.truststore, result, vouch.revocation_source).value += 1
+        reason = verdict.reason
+        if reason in _REVOCATION_RESULTS and verdict.truststore is not None:
+            source = "deny" if reason is Reason.DENIED else verdict.revocation_source
+            count(verdict.truststore, _REVOCATION_RESULTS[reason], source).value += 1
+
+    def _failure_entry(self, failure: FailedHandshake, reason: Reason, verdict: Verdict | None) -> AccessEntry:
+        leaf = verdict.leaf if verdict is not None else _leaf_of(failure.presented)
+        client = client_of(leaf) if leaf is not None else None
+        order = self.snapshot.rules.default_identity.principal
+        fragment = connection_fragment(
+            listener=self.config.name,
+            client_ip=failure.address[0],
+            client_port=failure.address[1],
+            tls_version=failure.version,
+            cipher=None,
+            resumed=False,
+            subject=leaf.subject if leaf else None,
+            issuer=leaf.issuer if leaf else None,
+            serial=f"{leaf.serial:X}" if leaf else None,
+            fingerprint=leaf.fingerprint_sha256 if leaf else None,
+            san=[f"{kind}:{text}" for kind, text in client.sans] if client else None,
+            truststore=None,
+            principal=principal_of(client, order) if client else None,
+        )
+        server_name = failure.server_name
+        return (time.time(), fragment, None, server_name, None, None, None, reason, None, None, 0, 0, None, None, None)
+
+
+def _leaf_of(presented: tuple[bytes, ...]) -> Certificate | None:
+    try:
+        return parse_certificate(presented[0]) if presented else None
+    except MalformedCertificate:
+        return None

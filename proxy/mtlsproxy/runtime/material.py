@@ -1,0 +1,193 @@
+"""The files that a configuration names, read and checked: what a start would load, and all that is wrong with it."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from mtlsproxy.config.errors import ConfigError, ConfigErrors, ConfigWarning
+from mtlsproxy.config.load import LoadedConfig
+from mtlsproxy.config.model import Listener, Revocation
+from mtlsproxy.config.model import Truststore as TruststoreConfig
+from mtlsproxy.revocation.crlset import CrlSet, ProblemKind
+from mtlsproxy.revocation.decide import RevocationPolicy
+from mtlsproxy.revocation.errors import CrlError
+from mtlsproxy.revocation.sources import SourceError, load_sources
+from mtlsproxy.tls.credentials import Credential, CredentialError, load_credential
+from mtlsproxy.verdict.trust import DenyList, Trust
+from mtlsproxy.x509.certificate import Certificate, MalformedCertificate, load_pem_certificates
+from mtlsproxy.x509.policy import Policy, Truststore
+
+_CERTIFICATE_SUFFIXES = (".pem", ".crt", ".cer")
+_WILDCARDS = frozenset("*?[")
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """credentials: by listener name, in the file's order. warnings: weaker choices and what will soon be a problem."""
+
+    loaded: LoadedConfig
+    credentials: dict[str, tuple[Credential, ...]]
+    trusts: dict[str, Trust]
+    crl_files: dict[str, tuple[Path, ...]]
+    warnings: tuple[ConfigWarning, ...]
+
+
+class _Report:
+    """Collects what is wrong, at its line."""
+
+    def __init__(self, loaded: LoadedConfig) -> None:
+        self._loaded = loaded
+        self.errors: list[ConfigError] = []
+        self.warnings: list[ConfigWarning] = list(loaded.warnings)
+
+    def error(self, path: str, message: str) -> None:
+        self.errors.append(self._loaded.error(path, message))
+
+    def warn(self, path: str, message: str) -> None:
+        at = self._loaded.error(path, message)
+        self.warnings.append(ConfigWarning(at.file, at.line, at.column, at.path, at.message))
+
+
+def load_material(loaded: LoadedConfig, at: datetime) -> Material:
+    """Read every file that `loaded` names. Raises ConfigErrors with all that is wrong."""
+    report = _Report(loaded)
+    config = loaded.config
+    credentials = {
+        listener.name: _credentials(listener, f"listeners[{number}].tls.certificates", report, at)
+        for number, listener in enumerate(config.listeners)
+    }
+    trusts: dict[str, Trust] = {}
+    crl_files: dict[str, tuple[Path, ...]] = {}
+    for name, truststore in config.truststores.items():
+        trust, files = _trust(name, truststore, f"truststores.{name}", report, at)
+        trusts[name] = trust
+        crl_files[name] = files
+    if report.errors:
+        raise ConfigErrors(report.errors)
+    return Material(loaded, credentials, trusts, crl_files, tuple(sorted(set(report.warnings))))
+
+
+def _credentials(listener: Listener, path: str, report: _Report, at: datetime) -> tuple[Credential, ...]:
+    out = []
+    for number, entry in enumerate(listener.tls.certificates):
+        try:
+            credential = load_credential(entry.certificate, entry.private_key, entry.private_key_password_file, at)
+        except CredentialError as error:
+            report.error(f"{path}[{number}].{error.key}", error.detail)
+            continue
+        for warning in credential.warnings:
+            report.warn(f"{path}[{number}]", warning)
+        out.append(credential)
+    return tuple(out)
+
+
+def _trust(
+    name: str, config: TruststoreConfig, path: str, report: _Report, at: datetime
+) -> tuple[Trust, tuple[Path, ...]]:
+    anchors = _certificates(config.trust_anchors, f"{path}.trust_anchors", report, _must_be_ca)
+    intermediates = _certificates(config.intermediates, f"{path}.intermediates", report, _must_be_ca)
+    _judge_anchors(anchors, f"{path}.trust_anchors", report, at)
+    policy = Policy(
+        max_chain_depth=config.max_chain_depth,
+        require_eku=config.extended_key_usage.require,
+        allow_absent_eku=config.extended_key_usage.allow_absent,
+        allow_any_eku=config.extended_key_usage.allow_any,
+        minimum_rsa_bits=config.keys.minimum_rsa_bits,
+        curves=frozenset(config.keys.curves),
+        signature_hashes=frozenset(config.signature_hashes),
+        certificate_policies=config.certificate_policies,
+        spiffe_trust_domain=config.spiffe_trust_domain,
+    )
+    truststore = Truststore(name, anchors, intermediates, policy)
+    revocation, crls, files = _revocation(
+        config.revocation, (*anchors, *intermediates), f"{path}.revocation.crl.sources", report, at
+    )
+    return Trust(truststore, revocation, crls, DenyList(config.deny)), files
+
+
+def _certificates(
+    patterns: Iterable[Path], path: str, report: _Report, check: Callable[[Certificate], str | None]
+) -> tuple[Certificate, ...]:
+    """The CA certificates of PEM files, folders and globs, each once."""
+    found: dict[Certificate, None] = {}
+    for number, pattern in enumerate(patterns):
+        where = f"{path}[{number}]"
+        files = _expand(pattern, where, report)
+        for file in files:
+            for certificate in _read_pem(file, where, report):
+                problem = check(certificate)
+                if problem is None:
+                    found[certificate] = None
+                else:
+                    report.error(where, f"{file}: {certificate.subject} {problem}")
+    return tuple(found)
+
+
+def _expand(pattern: Path, where: str, report: _Report) -> list[Path]:
+    if pattern.is_dir():
+        files = sorted(p for p in pattern.iterdir() if p.suffix in _CERTIFICATE_SUFFIXES and p.is_file())
+        what = f"the folder {pattern} holds no {', '.join(_CERTIFICATE_SUFFIXES)} file"
+    elif _WILDCARDS & set(pattern.name) and not pattern.exists():
+        files = sorted(p for p in pattern.parent.glob(pattern.name) if p.is_file())
+        what = f"no file matches {pattern}"
+    else:
+        return [pattern]
+    if not files:
+        report.error(where, f"{what}: a truststore without a trust anchor trusts nobody")
+    return files
+
+
+def _read_pem(file: Path, where: str, report: _Report) -> tuple[Certificate, ...]:
+    try:
+        certificates = load_pem_certificates(file.read_bytes())
+    except OSError as error:
+        report.error(where, f"cannot read {file}: {error.strerror}")
+        return ()
+    except MalformedCertificate as error:
+        report.error(where, f"{file}: {error.detail}")
+        return ()
+    if not certificates:
+        report.error(where, f"{file} holds no PEM certificate (BEGIN CERTIFICATE)")
+    return certificates
+
+
+def _must_be_ca(certificate: Certificate) -> str | None:
+    if certificate.is_ca or (certificate.version == 1 and certificate.self_issued):
+        return None
+    return "is not a CA certificate (basicConstraints cA): name the certificate of the CA that issues the clients'"
+
+
+def _judge_anchors(anchors: Iterable[Certificate], path: str, report: _Report, at: datetime) -> None:
+    for anchor in anchors:
+        if anchor.not_after < at:
+            report.warn(path, f"the trust anchor {anchor.subject} expired on {anchor.not_after:%Y-%m-%d}: its clients "
+                              "are refused")  # fmt: skip
+        elif anchor.not_after < at + timedelta(days=30):
+            report.warn(path, f"the trust anchor {anchor.subject} expires on {anchor.not_after:%Y-%m-%d}")
+
+
+def _revocation(
+    config: Revocation | None, issuers: tuple[Certificate, ...], path: str, report: _Report, at: datetime
+) -> tuple[RevocationPolicy, CrlSet, tuple[Path, ...]]:
+    if config is None or config.mode == "off":
+        return RevocationPolicy("off"), CrlSet.build((), ())[0], ()
+    policy = RevocationPolicy(
+        config.mode, config.scope, timedelta(seconds=config.crl.grace), timedelta(seconds=config.short_lived)
+    )
+    try:
+        found = load_sources(config.crl.sources)
+    except (SourceError, CrlError) as error:
+        report.error(path, error.detail)
+        return policy, CrlSet.build((), ())[0], ()
+    crls, problems = CrlSet.build(found.crls, issuers)
+    for problem in problems:
+        if problem.kind in (ProblemKind.SUPERSEDED, ProblemKind.UNVERIFIED):
+            report.warn(path, problem.detail)
+        else:
+            report.error(path, problem.detail)
+    for crl in crls.crls:
+        if crl.next_update is not None and crl.next_update < at:
+            report.warn(path, f"{crl.title} ended on {crl.next_update.astimezone(UTC):%Y-%m-%d %H:%M} UTC: publish a "
+                              "fresh one")  # fmt: skip
+    return policy, crls, found.files

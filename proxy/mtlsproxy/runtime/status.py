@@ -1,0 +1,123 @@
+"""What the admin listener shows of the running proxy."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import mtlsproxy
+from mtlsproxy.tls import native
+from mtlsproxy.verdict.trust import Trust
+
+if TYPE_CHECKING:
+    from mtlsproxy.runtime.server import Proxy
+
+
+class Status:
+    """The admin's `StatusSource`."""
+
+    def __init__(self, proxy: "Proxy") -> None:
+        self._proxy = proxy
+        self._started = datetime.now(UTC)
+
+    def rejections(self) -> list[dict[str, Any]]:
+        return self._proxy.logs.refusals.recent()
+
+    def readiness(self, listener: str | None) -> tuple[bool, list[str]]:
+        """KeyError: there is no such listener."""
+        proxy = self._proxy
+        if listener is not None and listener not in proxy.listeners:
+            raise KeyError(listener)
+        why = []
+        if proxy.draining:
+            why.append("draining: the proxy is about to stop")
+        now = datetime.now(UTC)
+        names = [listener] if listener is not None else list(proxy.listeners)
+        closed = {name: self._why_closed(name, now) for name in names}
+        # One listener that can serve keeps the process in rotation; the others say so when they are asked by name.
+        if closed and all(closed.values()):
+            why += [f"listener {name}: {reason}" for name, reason in closed.items()]
+        return not why, why
+
+    def _why_closed(self, name: str, now: datetime) -> str:
+        """Why no truststore of the listener could accept anybody; "" when one could."""
+        trusts = self._proxy.snapshot.material.trusts
+        reasons = [why_useless(trusts[t], now) for t in self._proxy.listeners[name].config.client_auth.truststores]
+        return "" if not all(reasons) else "; ".join(reasons)
+
+    def status(self) -> Mapping[str, Any]:
+        proxy = self._proxy
+        material = proxy.snapshot.material
+        return {
+            "version": mtlsproxy.__version__,
+            "started": self._started,
+            "draining": proxy.draining,
+            "configuration": {
+                "file": material.loaded.document.file,
+                "sha256": material.loaded.sha256,
+                "generation": proxy.snapshot.generation,
+                "warnings": [str(warning) for warning in material.warnings],
+            },
+            "native_services_missing": native.unavailable_because(),
+            "listeners": [
+                {
+                    "name": name,
+                    "addresses": [f"{host}:{port}" for host, port in listener.addresses],
+                    "connections": listener.acceptor.connections,
+                    "requests_in_flight": listener.service.in_flight.value,
+                    "certificates": [
+                        {"subject": c.leaf.subject, "not_after": c.leaf.not_after}
+                        for c in material.credentials[name]
+                    ],
+                    "truststores": list(listener.config.client_auth.truststores),
+                }
+                for name, listener in proxy.listeners.items()
+            ],
+            "truststores": [_truststore(trust) for trust in material.trusts.values()],
+            "upstreams": [
+                {
+                    "name": upstream.name,
+                    "servers": [
+                        {"url": s.url, "connections": s.open, "idle": len(s.idle), "failures": s.failures.value}
+                        for s in upstream.servers
+                    ],
+                }
+                for upstream in proxy.upstreams.values()
+            ],
+        }
+
+
+def why_useless(trust: Trust, now: datetime) -> str:
+    """Why a truststore could accept nobody at all now; "" when it could accept someone."""
+    anchors = trust.truststore.anchors
+    if all(anchor.not_after < now or anchor.not_before > now for anchor in anchors):
+        return f"no trust anchor of {trust.name} is valid now"
+    if trust.revocation.mode != "hard_fail":
+        return ""
+    crls = trust.crls.crls
+    usable = [c for c in crls if c.next_update is not None and now < c.next_update + trust.revocation.grace]
+    if not usable:
+        return f"every CRL of {trust.name} has ended, and its mode is hard_fail"
+    return ""
+
+
+def _truststore(trust: Trust) -> dict[str, Any]:
+    return {
+        "name": trust.name,
+        "trust_anchors": [
+            {"subject": a.subject, "not_after": a.not_after, "fingerprint_sha256": a.fingerprint_sha256}
+            for a in trust.truststore.anchors
+        ],
+        "revocation": trust.revocation.mode,
+        "crls": [
+            {
+                "issuer": crl.issuer,
+                "source": crl.source,
+                "number": crl.number,
+                "this_update": crl.this_update,
+                "next_update": crl.next_update,
+                "entries": crl.entries,
+            }
+            for crl in trust.crls.crls
+        ],
+        "crls_pending": sum(map(len, trust.crls.pending.values())),
+    }

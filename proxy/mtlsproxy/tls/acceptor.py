@@ -1,0 +1,225 @@
+"""A listener's sockets: accepts, keeps the limits on connections and handshakes, and hands over what passed TLS."""
+
+import asyncio
+import errno
+import logging
+import socket
+from collections import deque
+from dataclasses import dataclass
+from typing import Protocol
+
+from mtlsproxy.reasons import Reason
+from mtlsproxy.tls.contexts import Contexts, ServerContext
+from mtlsproxy.tls.handshake import Handshake
+from mtlsproxy.tls.stream import TlsStream
+from mtlsproxy.transport.stream import Counter, SocketStream
+from mtlsproxy.transport.wheel import TimerWheel
+
+ACCEPT_BATCH = 64
+"""Connections taken in one turn of the loop: established ones get their turn in between."""
+
+ACCEPT_PAUSE = 0.1
+"""Seconds to wait before accepting again at a limit or when the process is out of file descriptors."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptorSettings:
+    """Times in seconds; 0 connections per address means no limit."""
+
+    name: str
+    client_hello_timeout: float
+    handshake_timeout: float
+    max_connections: int
+    max_connections_per_ip: int
+    max_concurrent_handshakes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Established:
+    """A connection whose handshake has completed. presented: DER, leaf first, () without a client certificate."""
+
+    stream: TlsStream
+    address: tuple[str, int]
+    server_name: str | None
+    context: ServerContext
+    presented: tuple[bytes, ...]
+    version: str
+    cipher: str
+    resumed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FailedHandshake:
+    """presented: DER, leaf first, as far as the client had come. version: None before one was agreed."""
+
+    address: tuple[str, int]
+    reason: Reason
+    detail: str
+    presented: tuple[bytes, ...]
+    version: str | None
+    server_name: str | None
+
+
+class Owner(Protocol):
+    """Who gets what the acceptor makes."""
+
+    def established(self, connection: Established, seconds: float) -> None: ...
+
+    def failed(self, failure: FailedHandshake) -> None: ...
+
+    def close_longest_idle(self) -> bool:
+        """Make room: close the connection that has been idle longest; False when none is idle."""
+        ...
+
+
+class Acceptor:
+    """One listener. `contexts` may be replaced at any time: connections that come later use the new ones."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        wheel: TimerWheel,
+        settings: AcceptorSettings,
+        contexts: Contexts,
+        owner: Owner,
+        received: Counter,
+        sent: Counter,
+    ) -> None:
+        self._loop = loop
+        self.wheel = wheel
+        self.settings = settings
+        self.contexts = contexts
+        self._owner = owner
+        self._received = received
+        self._sent = sent
+        self._sockets: list[socket.socket] = []
+        self._accepting = False
+        self._retry: asyncio.TimerHandle | None = None
+        self._slots = settings.max_concurrent_handshakes
+        self._waiting: deque[Handshake] = deque()
+        self._per_address: dict[str, int] = {}
+        self.connections = 0
+        self.accepted = 0
+
+    # -- accepting -------------------------------------------------------------------------------------------------
+
+    def listen(self, sock: socket.socket) -> None:
+        """Take connections from a bound, listening, non-blocking socket."""
+        self._sockets.append(sock)
+        self._accepting = True
+        self._loop.add_reader(sock.fileno(), self._on_acceptable, sock)
+
+    def close(self) -> None:
+        """Stop accepting for good; connections live on."""
+        self._pause()
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        for sock in self._sockets:
+            sock.close()
+        self._sockets.clear()
+
+    def _pause(self) -> None:
+        if self._accepting:
+            self._accepting = False
+            for sock in self._sockets:
+                self._loop.remove_reader(sock.fileno())
+
+    def _pause_for_a_moment(self) -> None:
+        self._pause()
+        if self._retry is None:
+            self._retry = self._loop.call_later(ACCEPT_PAUSE, self._resume)
+
+    def _resume(self) -> None:
+        self._retry = None
+        self._accepting = True
+        for sock in self._sockets:
+            self._loop.add_reader(sock.fileno(), self._on_acceptable, sock)
+
+    def _on_acceptable(self, listening: socket.socket) -> None:
+        for _ in range(ACCEPT_BATCH):
+            if self.connections >= self.settings.max_connections:
+                # The room is made in a moment, when the closed connection is gone; the kernel's queue waits.
+                self._owner.close_longest_idle()
+                self._pause_for_a_moment()
+                return
+            try:
+                sock, address = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    raise
+                log.error("listener %s cannot accept: %s", self.settings.name, error.strerror)
+                self._pause_for_a_moment()
+                return
+            self._accept(sock, (address[0], address[1]))
+
+    def _accept(self, sock: socket.socket, address: tuple[str, int]) -> None:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.accepted += 1
+        count = self._per_address.get(address[0], 0)
+        limit = self.settings.max_connections_per_ip
+        if limit and count >= limit:
+            sock.close()
+            detail = f"{count} connections of {address[0]} are open (limits.max_connections_per_ip)"
+            self._owner.failed(FailedHandshake(address, Reason.TOO_MANY_CONNECTIONS, detail, (), None, None))
+            return
+        self._per_address[address[0]] = count + 1
+        self.connections += 1
+        raw = SocketStream(self._loop, sock, self._received, self._sent)
+        Handshake(self, raw, address).start()
+
+    # -- what handshakes and connections say -----------------------------------------------------------------------
+
+    def take_slot(self, handshake: Handshake) -> bool:
+        """True when `handshake` may begin; else its `begin` is called when its turn comes."""
+        if self._slots > 0:
+            self._slots -= 1
+            return True
+        self._waiting.append(handshake)
+        return False
+
+    def free_slot(self) -> None:
+        if self._waiting:
+            self._loop.call_soon(self._waiting.popleft().begin)
+        else:
+            self._slots += 1
+
+    def established(
+        self, handshake: Handshake, stream: TlsStream, context: ServerContext, chain: tuple[bytes, ...], seconds: float
+    ) -> None:
+        tls = stream.ssl_object
+        cipher = tls.cipher()
+        name = handshake.hello.server_name if handshake.hello else None
+        self._owner.established(
+            Established(
+                stream,
+                handshake.address,
+                name,
+                context,
+                chain,
+                tls.version() or "none",
+                cipher[0] if cipher else "",
+                bool(tls.session_reused),
+            ),
+            seconds,
+        )
+
+    def failed(
+        self, handshake: Handshake, reason: Reason, detail: str, presented: tuple[bytes, ...], version: str | None
+    ) -> None:
+        name = handshake.hello.server_name if handshake.hello else None
+        self._owner.failed(FailedHandshake(handshake.address, reason, detail, presented, version, name))
+
+    def released(self, address: str) -> None:
+        """A connection from `address` is gone. Its handler calls this once, at connection_lost."""
+        self.connections -= 1
+        left = self._per_address.get(address, 1) - 1
+        if left > 0:
+            self._per_address[address] = left
+        else:
+            self._per_address.pop(address, None)

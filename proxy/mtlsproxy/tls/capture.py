@@ -1,0 +1,66 @@
+"""Sees the certificates that a client presents, even when OpenSSL then refuses them and forgets the chain.
+
+`_msg_callback` is private, and in every CPython since 3.8. It is used for saying who was refused, never for deciding.
+A handshake step is one synchronous call, so one slot holds what the step under way saw.
+"""
+
+import _ssl
+import ssl
+from collections.abc import Callable
+
+_READ, _HANDSHAKE, _CERTIFICATE = 0, 22, 11
+_TLS13 = 0x0304
+
+_set_callback: Callable[[ssl.SSLContext, object], None] = vars(_ssl._SSLContext)["_msg_callback"].__set__
+
+
+class Presented:
+    """The Certificate message of the handshake step under way. One instance a context."""
+
+    __slots__ = ("message", "version")
+
+    def __init__(self) -> None:
+        self.message: bytes | None = None
+        self.version = 0
+
+    def __call__(self, _: object, direction: object, version: int, content: int, kind: int, data: bytes) -> None:
+        if kind == _CERTIFICATE and content == _HANDSHAKE and direction == "read":
+            self.message, self.version = data, version
+
+    def take(self) -> tuple[bytes, ...]:
+        """The DER certificates seen since the last call, leaf first; () when none, or when they cannot be read."""
+        message, self.message = self.message, None
+        return () if message is None else certificates_of(message, self.version == _TLS13)
+
+
+def watch(context: ssl.SSLContext) -> Presented:
+    """Have `context` show the certificates that its clients present."""
+    presented = Presented()
+
+    def callback(conn: object, direction: str, version: int, content: int, kind: int, data: bytes) -> None:
+        presented(conn, direction, version, content, kind, data)
+
+    _set_callback(context, callback)
+    return presented
+
+
+def certificates_of(message: bytes, tls13: bool) -> tuple[bytes, ...]:
+    """The certificates of a Certificate message (RFC 8446 §4.4.2, RFC 5246 §7.4.2); () when it is malformed."""
+    at = 4
+    if tls13:
+        at += 1 + (message[4] if len(message) > 4 else 0)
+    size, at = int.from_bytes(message[at : at + 3], "big"), at + 3
+    end = at + size
+    if end > len(message):
+        return ()
+    out = []
+    while at < end:
+        length = int.from_bytes(message[at : at + 3], "big")
+        at += 3
+        if length == 0 or at + length > end:
+            return ()
+        out.append(message[at : at + length])
+        at += length
+        if tls13:
+            at += 2 + int.from_bytes(message[at : at + 2], "big")
+    return tuple(out)

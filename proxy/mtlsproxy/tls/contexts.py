@@ -1,0 +1,173 @@
+"""Server contexts: one for each certificate of a listener, all under the listener's one verify configuration."""
+
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidSignature
+
+from mtlsproxy.tls import native
+from mtlsproxy.tls.capture import Presented, watch
+from mtlsproxy.tls.credentials import Credential
+from mtlsproxy.tls.names import covers, normalise
+from mtlsproxy.x509.certificate import Certificate
+
+ALERT_UNRECOGNIZED_NAME = 112
+
+
+class ContextError(Exception):
+    """A context cannot be made. `key` names the setting below the listener, `detail` what is wrong and the mend."""
+
+    def __init__(self, key: str, detail: str) -> None:
+        super().__init__(f"{key}: {detail}")
+        self.key = key
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class VerifySettings:
+    """How a listener asks for client certificates. There is no way to say 'do not'."""
+
+    certificate_required: bool
+    anchors: tuple[Certificate, ...]
+    intermediates: tuple[Certificate, ...]
+    advertise_ca_names: bool
+    own_purpose_check: bool
+    """The truststores' EKU policy is wider than OpenSSL's fixed clientAuth: leave the purpose to our validator."""
+    minimum_version: str
+    ciphers: str | None
+    protocols: tuple[str, ...]
+
+
+class ServerContext:
+    """A context and its twin (the same, without the message callback), and the names that its certificate covers."""
+
+    __slots__ = ("_expected", "context", "credential", "presented", "resumable", "twin")
+
+    def __init__(self, credential: Credential, settings: VerifySettings) -> None:
+        self.credential = credential
+        self.context = _make(credential, settings)
+        self.twin = _make(credential, settings)
+        self.presented: Presented = watch(self.context)
+        self.resumable = False
+        self._expected: str | None = None
+        self.context.sni_callback = self._on_server_name
+
+    def expect_name(self, name: str | None) -> None:
+        """Before each step of a handshake: what our own reading of the ClientHello found."""
+        self._expected = name
+
+    def _on_server_name(self, _: object, name: str | None, __: object) -> int | None:
+        # OpenSSL's reading must be ours: the context was chosen by it (security.md, "choose the context before TLS").
+        return None if name == self._expected else ALERT_UNRECOGNIZED_NAME
+
+    def covers(self, host: str) -> bool:
+        """Whether the served certificate stands for `host`, a lower-case name or an address (RFC 9525 §6)."""
+        return covers(self.credential.leaf, host)
+
+
+class Contexts:
+    """A listener's contexts by server name; the first certificate is the default."""
+
+    __slots__ = ("_by_name", "_default", "all")
+
+    def __init__(self, contexts: Sequence[ServerContext]) -> None:
+        self.all = tuple(contexts)
+        self._default = self.all[0]
+        self._by_name: dict[str, ServerContext] = {}
+        for context in self.all:
+            for name in context.credential.leaf.sans.dns:
+                self._by_name.setdefault(normalise(name), context)
+
+    def choose(self, server_name: str | None) -> ServerContext:
+        if server_name is None:
+            return self._default
+        name = normalise(server_name)
+        exact = self._by_name.get(name)
+        if exact is not None:
+            return exact
+        return self._by_name.get("*." + name.partition(".")[2], self._default)
+
+
+def build_contexts(credentials: Sequence[Credential], settings: VerifySettings) -> Contexts:
+    """Raises ContextError."""
+    return Contexts([ServerContext(credential, settings) for credential in credentials])
+
+
+def _make(credential: Credential, settings: VerifySettings) -> ssl.SSLContext:
+    if not settings.anchors:
+        raise ContextError("client_auth.truststores", "no trust anchor: nobody could be verified")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode = ssl.CERT_REQUIRED if settings.certificate_required else ssl.CERT_OPTIONAL
+    # VERIFY_X509_STRICT refuses what internal CAs issue (a leaf without AKI): strictness is our own policy's.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.minimum_version = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}[
+        settings.minimum_version
+    ]
+    if settings.ciphers:
+        try:
+            context.set_ciphers(settings.ciphers)
+        except ssl.SSLError:
+            raise ContextError("tls.ciphers", f"OpenSSL knows no cipher by {settings.ciphers!r}") from None
+    context.set_alpn_protocols(list(settings.protocols))
+    _load_certificate(context, credential)
+    _load_trust(context, settings)
+    _turn_resumption_off(context, settings)
+    return context
+
+
+def _load_certificate(context: ssl.SSLContext, credential: Credential) -> None:
+    password = credential.password
+    try:
+        context.load_cert_chain(
+            credential.certificate_file, credential.private_key_file, None if password is None else lambda: password
+        )
+    except (ssl.SSLError, OSError) as error:
+        raise ContextError(
+            "tls.certificates", f"OpenSSL does not take {credential.certificate_file} with its key: {error}"
+        ) from error
+
+
+def _load_trust(context: ssl.SSLContext, settings: VerifySettings) -> None:
+    partial = any(not _self_signed(anchor) for anchor in settings.anchors)
+    certificates = list(settings.anchors)
+    if partial:
+        # Makes every stored certificate an anchor, so nothing but anchors may be in the store.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    else:
+        certificates += settings.intermediates
+    context.load_verify_locations(cadata=b"".join({c.der: None for c in certificates}))
+    if settings.advertise_ca_names and native.unavailable_because() is None:
+        native.advertise_ca_names(context, [anchor.subject_der for anchor in settings.anchors])
+    if settings.own_purpose_check:
+        try:
+            native.accept_any_purpose(context)
+        except native.NativeUnavailable as error:
+            raise ContextError(
+                "client_auth.truststores", f"their extended_key_usage needs libssl: {error.detail}"
+            ) from error
+
+
+def _self_signed(anchor: Certificate) -> bool:
+    if not anchor.self_issued:
+        return False
+    try:
+        anchor.x509.verify_directly_issued_by(anchor.x509)
+    except (InvalidSignature, ValueError, TypeError):
+        return False  # issued to itself under an older key: OpenSSL does not end a chain there by default
+    return True
+
+
+def _turn_resumption_off(context: ssl.SSLContext, settings: VerifySettings) -> None:
+    context.num_tickets = 0  # TLS 1.3
+    context.options |= ssl.OP_NO_TICKET  # TLS 1.2 tickets
+    if settings.minimum_version == "TLSv1.3" and native.unavailable_because() is not None:
+        return  # session ids are TLS 1.2's
+    try:
+        native.turn_session_cache_off(context)
+    except native.NativeUnavailable as error:
+        raise ContextError(
+            "tls.minimum_version",
+            f"must be TLSv1.3 here: the TLS 1.2 session cache cannot be turned off ({error.detail})",
+        ) from error

@@ -1,0 +1,183 @@
+"""One connection from accept to the end of its handshake: ClientHello, a slot, TLS, and a reason when it fails."""
+
+import ssl
+import time
+from typing import TYPE_CHECKING
+
+from mtlsproxy.reasons import Reason
+from mtlsproxy.tls.client_hello import MAX_CLIENT_HELLO, BadClientHello, ClientHello, parse_client_hello
+from mtlsproxy.tls.contexts import ServerContext
+from mtlsproxy.tls.failures import detail_of, reason_of
+from mtlsproxy.tls.stream import TlsStream
+from mtlsproxy.transport.stream import SocketStream
+
+if TYPE_CHECKING:
+    from mtlsproxy.tls.acceptor import Acceptor
+
+_DER = 2  # _ssl.ENCODING_DER
+
+_ALERT_RECORD = b"\x15\x03\x01\x00\x02\x02"
+_ALERT_DECODE_ERROR = _ALERT_RECORD + b"\x32"
+
+
+class Handshake:
+    """The socket stream's handler until TLS stands; then a `TlsStream` takes its place."""
+
+    __slots__ = (
+        "_acceptor",
+        "_began",
+        "_context",
+        "_done",
+        "_hello_bytes",
+        "_in_slot",
+        "_incoming",
+        "_object",
+        "_outgoing",
+        "_raw",
+        "_seen",
+        "_timer",
+        "address",
+        "hello",
+    )
+
+    def __init__(self, acceptor: "Acceptor", raw: SocketStream, address: tuple[str, int]) -> None:
+        self._acceptor = acceptor
+        self._raw = raw
+        self.address = address
+        self.hello: ClientHello | None = None
+        self._hello_bytes = b""
+        self._context: ServerContext | None = None
+        self._object: ssl.SSLObject | None = None
+        self._incoming: ssl.MemoryBIO
+        self._outgoing: ssl.MemoryBIO
+        self._seen: tuple[bytes, ...] = ()
+        self._in_slot = False
+        self._done = False
+        self._began = time.perf_counter()
+        self._timer = acceptor.wheel.timer(self._timed_out)
+
+    def start(self) -> None:
+        self._raw.handler = self
+        self._timer.start(self._acceptor.settings.client_hello_timeout)
+        self._raw.resume_reading()
+
+    # -- what the socket stream says -------------------------------------------------------------------------------
+
+    def data_received(self, data: memoryview) -> None:
+        if self._done:
+            return
+        if self._object is not None:
+            self._incoming.write(data)
+            self._step()
+        else:
+            self._read_hello(bytes(data))
+
+    def eof_received(self) -> None:
+        self._fail(Reason.CLIENT_ABORTED, "the client closed the connection during the handshake")
+
+    def pause_writing(self) -> None:
+        """A handshake's flight is a few KiB: there is nothing to hold back."""
+
+    def resume_writing(self) -> None:
+        """See pause_writing."""
+
+    def connection_lost(self, error: OSError | None) -> None:
+        self._fail(Reason.CLIENT_ABORTED, str(error) if error else "the connection was reset during the handshake")
+        self._timer.close()
+        self._acceptor.released(self.address[0])
+
+    # -- ClientHello -----------------------------------------------------------------------------------------------
+
+    def _read_hello(self, data: bytes) -> None:
+        self._hello_bytes += data
+        try:
+            hello = parse_client_hello(self._hello_bytes)
+            if hello is None and len(self._hello_bytes) > MAX_CLIENT_HELLO:
+                raise BadClientHello("the ClientHello is too large")
+        except BadClientHello as error:
+            self._raw.write(_ALERT_DECODE_ERROR)
+            self._fail(Reason.PROTOCOL_ERROR, error.detail)
+            return
+        if hello is None:
+            return
+        self.hello = hello
+        self._began = time.perf_counter()
+        self._timer.start(self._acceptor.settings.handshake_timeout)
+        if self._acceptor.take_slot(self):
+            self.begin()
+        else:
+            self._raw.pause_reading()
+
+    def begin(self) -> None:
+        """A handshake slot is ours: start TLS with the context that the ClientHello asks for."""
+        if self._done:
+            self._acceptor.free_slot()
+            return
+        assert self.hello is not None
+        self._in_slot = True
+        self._context = self._acceptor.contexts.choose(self.hello.server_name)
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._object = self._context.context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._incoming.write(self._hello_bytes)
+        self._hello_bytes = b""
+        self._raw.resume_reading()
+        self._step()
+
+    # -- TLS -------------------------------------------------------------------------------------------------------
+
+    def _step(self) -> None:
+        assert self._object is not None
+        assert self._context is not None
+        assert self.hello is not None
+        context = self._context
+        context.expect_name(self.hello.server_name)
+        try:
+            self._object.do_handshake()
+        except ssl.SSLWantReadError:
+            self._seen = context.presented.take() or self._seen
+            self._raw.write(self._outgoing.read())
+        except ssl.SSLError as error:
+            self._seen = context.presented.take() or self._seen
+            self._raw.write(self._outgoing.read())  # the alert
+            self._fail(reason_of(error), detail_of(error))
+        else:
+            context.presented.take()
+            self._raw.write(self._outgoing.read())
+            self._finish(self._object, context)
+
+    def _finish(self, tls: ssl.SSLObject, context: ServerContext) -> None:
+        if tls.session_reused and not context.resumable:
+            self._fail(Reason.PROTOCOL_ERROR, "a session was resumed although resumption is off")
+            return
+        self._leave()
+        tls.context = context.twin  # without the message callback, which costs at every record
+        seconds = time.perf_counter() - self._began
+        stream = TlsStream(self._raw, tls, self._incoming, self._outgoing)
+        self._acceptor.established(self, stream, context, _chain(tls), seconds)
+
+    def _timed_out(self) -> None:
+        what = "ClientHello" if self.hello is None else "handshake"
+        self._fail(Reason.HANDSHAKE_TIMEOUT, f"the {what} was not complete in time")
+
+    def _fail(self, reason: Reason, detail: str) -> None:
+        if self._done:
+            return
+        self._leave()
+        version = self._object.version() if self._object is not None else None
+        self._acceptor.failed(self, reason, detail, self._seen, version)
+        self._raw.close()
+
+    def _leave(self) -> None:
+        self._done = True
+        self._timer.close()
+        self._hello_bytes = b""
+        if self._in_slot:
+            self._in_slot = False
+            self._acceptor.free_slot()
+
+
+def _chain(tls: ssl.SSLObject) -> tuple[bytes, ...]:
+    """What the client presented, as DER, leaf first; () without a certificate."""
+    # Public only from 3.13; the inner object has had it since 3.10.
+    chain = tls._sslobj.get_unverified_chain()  # type: ignore[attr-defined]
+    return tuple(certificate.public_bytes(_DER) for certificate in chain or ())

@@ -1,0 +1,159 @@
+"""TLS over a `SocketStream`: an `SSLObject` between two memory BIOs, and no large buffer that outlives a call.
+
+It is the socket stream's handler and has the same face towards its own handler, so HTTP does not know which it speaks
+over.
+"""
+
+import ssl
+
+from mtlsproxy.transport.stream import RECEIVE_SIZE, Handler, SocketStream
+
+RECORD = 16 * 1024
+"""A TLS record's plaintext at most (RFC 8446 §5.1)."""
+
+FEED = 32 * 1024
+"""Ciphertext handed to OpenSSL at once: a memory BIO keeps the largest size it ever held, so it is never given more."""
+
+_plain = bytearray(RECEIVE_SIZE)
+_plain_view = memoryview(_plain)
+
+
+class TlsStream:
+    """An established TLS connection; `handler` gets plaintext."""
+
+    __slots__ = ("_closing", "_incoming", "_outgoing", "_raw", "_read", "_write", "handler", "ssl_object")
+
+    def __init__(
+        self, raw: SocketStream, ssl_object: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO
+    ) -> None:
+        self._raw = raw
+        self.ssl_object = ssl_object
+        self._read = ssl_object.read
+        self._write = ssl_object.write
+        self._incoming = incoming
+        self._outgoing = outgoing
+        self._closing = False
+        self.handler: Handler
+
+    def start(self, handler: Handler) -> None:
+        """Take the socket stream over; what the peer sent behind its Finished is delivered at once."""
+        self.handler = handler
+        self._raw.handler = self
+        self._raw.resume_reading()
+        if self._incoming.pending:
+            self._decrypt()
+
+    # -- what the socket stream says -------------------------------------------------------------------------------
+
+    def data_received(self, data: memoryview) -> None:
+        write = self._incoming.write
+        size = len(data)
+        if size <= FEED:
+            write(data)
+            self._decrypt()
+            return
+        for start in range(0, size, FEED):
+            write(data[start : start + FEED])
+            self._decrypt()
+            if self._closing:
+                return
+
+    def _decrypt(self) -> None:
+        filled = 0
+        ended = False
+        read, incoming = self._read, self._incoming
+        try:
+            while True:
+                n = read(RECEIVE_SIZE - filled, _plain_view[filled:])
+                if not n:
+                    ended = True  # close_notify
+                    break
+                filled += n  # type: ignore[operator]
+                if not incoming.pending:
+                    break
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError as error:
+            self._raw.write(self._outgoing.read())  # the alert that says why
+            self._closing = True
+            self._raw.abort_with(error)
+            return
+        if self._outgoing.pending:
+            self._raw.write(self._outgoing.read())  # a KeyUpdate's answer
+        if filled:
+            self.handler.data_received(_plain_view[:filled])
+        if ended and not self._closing:
+            self._raw.peer_ended()
+            self.handler.eof_received()
+
+    def eof_received(self) -> None:
+        # No close_notify came: the framing above decides whether the message was whole.
+        self.handler.eof_received()
+
+    def pause_writing(self) -> None:
+        self.handler.pause_writing()
+
+    def resume_writing(self) -> None:
+        self.handler.resume_writing()
+
+    def connection_lost(self, error: OSError | None) -> None:
+        self._closing = True
+        self.handler.connection_lost(error)
+
+    # -- what the handler says -------------------------------------------------------------------------------------
+
+    def write(self, data: bytes | memoryview) -> None:
+        if self._closing:
+            return
+        size = len(data)
+        try:
+            if size <= RECORD:
+                if size:
+                    self._write(data)
+                    self._raw.write(self._outgoing.read())
+                return
+            view = memoryview(data)
+            pieces = []
+            for start in range(0, size, RECORD):
+                self._write(view[start : start + RECORD])
+                pieces.append(self._outgoing.read())
+        except ssl.SSLError as error:
+            self._closing = True
+            self._raw.abort_with(error)
+            return
+        self._raw.write_pieces(pieces)
+
+    def resume_reading(self) -> None:
+        self._raw.resume_reading()
+
+    def pause_reading(self) -> None:
+        self._raw.pause_reading()
+
+    @property
+    def unsent(self) -> int:
+        return self._raw.unsent
+
+    @property
+    def progress(self) -> int:
+        return self._raw.progress
+
+    @property
+    def closed(self) -> bool:
+        return self._raw.closed
+
+    def close(self) -> None:
+        """Send close_notify behind what is kept, then close (RFC 8446 §6.1)."""
+        if self._closing:
+            return
+        self._closing = True
+        try:
+            self.ssl_object.unwrap()
+        except ssl.SSLError:  # WantRead: the peer's close_notify is not here, and need not be awaited
+            pass
+        self._raw.write(self._outgoing.read())
+        self._raw.close()
+
+    def abort(self) -> None:
+        """End without close_notify: the peer sees that the message was cut short."""
+        self._closing = True
+        self._raw.abort()

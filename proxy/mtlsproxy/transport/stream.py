@@ -1,0 +1,306 @@
+"""A byte stream over a non-blocking socket: one shared receive buffer, a write buffer with watermarks, no tasks.
+
+The stream calls its handler; the handler calls `write`, `pause_reading`, `resume_reading`, `close` and `abort`. Reads
+happen only in callbacks of the event loop, never inside a call of the handler's, so one receive buffer serves all.
+"""
+
+import asyncio
+import socket
+from typing import Protocol
+
+RECEIVE_SIZE = 256 * 1024
+"""Bytes taken in one system call: many TLS records at once, few calls for a large body."""
+
+HIGH_WATER = 64 * 1024
+"""Unsent bytes at which the handler is asked to pause: about one receive window of a slow peer."""
+
+LOW_WATER = 16 * 1024
+
+LINGER = 2.0
+"""Seconds to go on discarding what a peer still sends after our last byte, so that a reset does not destroy it unread."""
+
+FLUSH = 10.0
+"""Seconds that a closing stream waits for the peer to take what is kept."""
+
+LINGER_BYTES = 1024 * 1024
+"""What is discarded at most meanwhile."""
+
+MAX_PIECES = 64
+"""Buffers in one sendmsg (well below IOV_MAX)."""
+
+_buffer = bytearray(RECEIVE_SIZE)
+_view = memoryview(_buffer)
+
+_WOULD_BLOCK = (BlockingIOError, InterruptedError)
+
+
+class Counter(Protocol):
+    """Where a stream counts its bytes; a metric's cell."""
+
+    value: float
+
+
+class NullCounter:
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value: float = 0
+
+
+class Handler(Protocol):
+    """What a stream tells its owner. `data` is only valid during the call: copy what is kept."""
+
+    def data_received(self, data: memoryview) -> None: ...
+
+    def eof_received(self) -> None:
+        """The peer will send no more. The stream stays open for writing."""
+
+    def pause_writing(self) -> None: ...
+
+    def resume_writing(self) -> None: ...
+
+    def connection_lost(self, error: OSError | None) -> None:
+        """The stream is gone; called once, and never from inside `write`, `close` or `abort`."""
+
+
+class SocketStream:
+    """Plain bytes over a connected, non-blocking socket."""
+
+    __slots__ = (
+        "_closing",
+        "_discarded",
+        "_ended",
+        "_fd",
+        "_last_call",
+        "_lingering",
+        "_loop",
+        "_out",
+        "_out_size",
+        "_paused_writer",
+        "_reading",
+        "_recv_into",
+        "_send",
+        "_sock",
+        "closed",
+        "handler",
+        "progress",
+        "received",
+        "sent",
+    )
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, received: Counter, sent: Counter
+    ) -> None:
+        self._loop = loop
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._recv_into = sock.recv_into
+        self._send = sock.send
+        self.handler: Handler
+        self.received = received
+        self.sent = sent
+        self._out: list[bytes | memoryview] = []
+        self._out_size = 0
+        self._paused_writer = False
+        self._reading = False
+        self._ended = False
+        self._closing = False
+        self._last_call: asyncio.TimerHandle | None = None
+        self._lingering = False
+        self._discarded = 0
+        self.closed = False
+        self.progress = 0
+        """Grows whenever the peer took bytes: what a write timeout watches."""
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def resume_reading(self) -> None:
+        if not self._reading and not self.closed and not self._ended:
+            self._reading = True
+            self._loop.add_reader(self._fd, self._on_readable)
+
+    def pause_reading(self) -> None:
+        if self._reading and not self._lingering:
+            self._reading = False
+            self._loop.remove_reader(self._fd)
+
+    def _receive(self) -> int:
+        """Bytes now in the shared buffer; 0 at the peer's end; -1 when there is nothing to take or the stream broke."""
+        try:
+            n = self._recv_into(_buffer)
+        except _WOULD_BLOCK:
+            return -1
+        except OSError as error:
+            self._lose(error)
+            return -1
+        if self._lingering:
+            self._discarded += n
+            if n == 0 or self._discarded > LINGER_BYTES:
+                self._lose(None)
+            return -1
+        self.received.value += n
+        return n
+
+    def _on_readable(self) -> None:
+        n = self._receive()
+        if n > 0:
+            self.handler.data_received(_view[:n])
+        elif n == 0:
+            self._ended = True
+            self.pause_reading()
+            self.handler.eof_received()
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the kernel has not taken yet."""
+        return self._out_size
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Send `data`, or keep what the kernel does not take now (copied when it is a view)."""
+        if self._closing:
+            return
+        if self._out:
+            self._keep(data)
+            return
+        try:
+            n = self._send(data)
+        except _WOULD_BLOCK:
+            n = 0
+        except OSError as error:
+            self._break(error)
+            return
+        self.sent.value += n
+        if n < len(data):
+            self._keep(memoryview(data)[n:])
+
+    def write_pieces(self, pieces: list[bytes]) -> None:
+        """As `write`, with one system call for several buffers."""
+        if self._closing:
+            return
+        if self._out:
+            for piece in pieces:
+                self._keep(piece)
+            return
+        try:
+            n = self._sock.sendmsg(pieces[:MAX_PIECES])
+        except _WOULD_BLOCK:
+            n = 0
+        except OSError as error:
+            self._break(error)
+            return
+        self.sent.value += n
+        for piece in pieces:
+            size = len(piece)
+            if n >= size:
+                n -= size
+            else:
+                self._keep(memoryview(piece)[n:])
+                n = 0
+
+    def _keep(self, data: bytes | memoryview) -> None:
+        if not data:
+            return
+        if not self._out:
+            self._loop.add_writer(self._fd, self._on_writable)
+        self._out.append(data if isinstance(data, bytes) else bytes(data))
+        self._out_size += len(data)
+        if self._out_size > HIGH_WATER and not self._paused_writer:
+            self._paused_writer = True
+            self.handler.pause_writing()
+
+    def _on_writable(self) -> None:
+        out = self._out
+        try:
+            n = self._sock.sendmsg(list(out)[:MAX_PIECES]) if len(out) > 1 else self._send(out[0])
+        except _WOULD_BLOCK:
+            return
+        except OSError as error:
+            self._lose(error)
+            return
+        self.sent.value += n
+        self.progress += n
+        self._out_size -= n
+        while n:
+            size = len(out[0])
+            if n < size:
+                out[0] = memoryview(out[0])[n:]
+                break
+            n -= size
+            del out[0]
+        if not out:
+            self._loop.remove_writer(self._fd)
+        if self._paused_writer and self._out_size <= LOW_WATER:
+            self._paused_writer = False
+            self.handler.resume_writing()
+        if self._closing and not self._out and not self.closed:
+            self._finish()
+
+    # -- ending ----------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Send what is kept, end our direction, discard for a moment what still arrives, then let go of the socket."""
+        if self._closing:
+            return
+        self._closing = True
+        if self._out:
+            # The handler has said its last word: what remains is bounded, and so is the time to take it.
+            self._last_call = self._loop.call_later(FLUSH, self._lose, None)
+        else:
+            self._finish()
+
+    def _finish(self) -> None:
+        if self._last_call is not None:
+            self._last_call.cancel()
+        if self._ended:
+            self._last_call = None
+            self._loop.call_soon(self._lose, None)
+            return
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self._loop.call_soon(self._lose, error)
+            return
+        self._lingering = True
+        if not self._reading:
+            self._reading = True
+            self._loop.add_reader(self._fd, self._on_readable)
+        self._last_call = self._loop.call_later(LINGER, self._lose, None)
+
+    def abort(self) -> None:
+        """Let go of the socket now; what is kept is lost, and the peer sees a message cut short."""
+        self._break(None)
+
+    def abort_with(self, error: OSError) -> None:
+        """As `abort`, and the handler is told `error`."""
+        self._break(error)
+
+    def peer_ended(self) -> None:
+        """A layer above saw the peer's end (TLS close_notify) before the socket did."""
+        self._ended = True
+        self.pause_reading()
+
+    def _break(self, error: OSError | None) -> None:
+        """No more bytes in either direction; the handler hears of it from the loop, not from inside its own call."""
+        if not self.closed:
+            self._closing = True
+            self._loop.call_soon(self._lose, error)
+
+    def _lose(self, error: OSError | None) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        self._closing = True
+        if self._last_call is not None:
+            self._last_call.cancel()
+            self._last_call = None
+        if self._reading:
+            self._loop.remove_reader(self._fd)
+            self._reading = False
+        if self._out:
+            self._loop.remove_writer(self._fd)
+            self._out.clear()
+            self._out_size = 0
+        self._sock.close()
+        self.handler.connection_lost(error)

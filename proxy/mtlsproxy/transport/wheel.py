@@ -1,0 +1,94 @@
+"""One timer wheel for every timeout of the process: setting a timer later costs a comparison, never an allocation.
+
+Timeouts here are seconds long and almost never fire, so precision is traded for cost: a timer fires at the first tick
+after its deadline, never before it, and at most two ticks late. A timer that moves later stays where it is and is put
+into its new slot when the old one comes up (a lazy wheel), so a busy keep-alive connection costs one insertion a minute.
+"""
+
+import asyncio
+import math
+from collections.abc import Callable
+
+TICK = 0.1
+"""Seconds between ticks: a tenth of the shortest timeout that operators sensibly set."""
+
+_NEVER = math.inf
+
+
+class Timer:
+    """A deadline with a callback. Times are `loop.time()` seconds."""
+
+    __slots__ = ("_callback", "_due", "_wheel", "deadline")
+
+    def __init__(self, wheel: "TimerWheel", callback: Callable[[], None]) -> None:
+        self._wheel = wheel
+        self._callback: Callable[[], None] | None = callback
+        self._due = _NEVER
+        self.deadline = _NEVER
+
+    def start(self, seconds: float) -> None:
+        """(Re)start: fire `seconds` from now."""
+        deadline = self._wheel.now + seconds
+        self.deadline = deadline
+        if deadline < self._due:
+            self._due = self._wheel.insert(self, deadline)
+
+    def stop(self) -> None:
+        self.deadline = _NEVER
+
+    def close(self) -> None:
+        """Stop for good and let go of the callback, so that a slot not yet due keeps nothing alive."""
+        self.deadline = _NEVER
+        self._callback = None
+
+    def come_due(self, slot_time: float, now: float) -> None:
+        """For the wheel: the slot that held this timer came up."""
+        if slot_time != self._due:
+            return  # it was inserted again, earlier, since: that slot has dealt with it
+        self._due = _NEVER
+        if self.deadline > now:
+            if self.deadline != _NEVER:
+                self._due = self._wheel.insert(self, self.deadline)
+            return
+        self.deadline = _NEVER
+        if self._callback is not None:
+            self._callback()
+
+
+class TimerWheel:
+    """Slots of one tick each. `now` is the time of the last tick: cheap, and at most a tick old."""
+
+    __slots__ = ("_handle", "_loop", "_slots", "_tick", "now")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._slots: dict[int, list[Timer]] = {}
+        self.now = loop.time()
+        self._tick = int(self.now / TICK)
+        self._handle = loop.call_later(TICK, self._on_tick)
+
+    def timer(self, callback: Callable[[], None]) -> Timer:
+        return Timer(self, callback)
+
+    def insert(self, timer: Timer, deadline: float) -> float:
+        """Put `timer` into the slot after `deadline`; returns that slot's time."""
+        # `now` may be a tick old: one slot more keeps a timer from firing early.
+        slot = max(int(deadline / TICK) + 2, self._tick + 1)
+        self._slots.setdefault(slot, []).append(timer)
+        return slot * TICK
+
+    def _on_tick(self) -> None:
+        now = self.now = self._loop.time()
+        self._handle = self._loop.call_later(TICK, self._on_tick)
+        last = int(now / TICK)
+        while self._tick < last:
+            self._tick += 1
+            for timer in self._slots.pop(self._tick, ()):
+                try:
+                    timer.come_due(self._tick * TICK, now)
+                except Exception as error:  # noqa: BLE001 - one broken callback must not stop every other timeout
+                    self._loop.call_exception_handler({"message": "a timeout's callback failed", "exception": error})
+
+    def close(self) -> None:
+        self._handle.cancel()
+        self._slots.clear()

@@ -1,0 +1,160 @@
+"""Which server, which connection, who waits. Connections are lent for one exchange and come back, or end."""
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from mtlsproxy.reasons import Reason
+from mtlsproxy.transport.stream import Counter
+from mtlsproxy.transport.wheel import TimerWheel
+from mtlsproxy.upstream.connect import Connecting
+
+
+class Lendable(Protocol):
+    """A connection to a server, as the pool sees it."""
+
+    server: "Server"
+    lent_before: bool
+
+    def rest(self, seconds: float) -> None:
+        """Nobody uses it now: close when `seconds` go by, or when the server speaks or closes."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Borrower(Protocol):
+    """Who wants a connection. One of the two is called, once; `lent` possibly from inside `Upstream.lend`."""
+
+    def lent(self, connection: Lendable) -> None: ...
+
+    def not_lent(self, reason: Reason, detail: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """Times in seconds; max_connections is per server."""
+
+    name: str
+    connect_timeout: float
+    idle_timeout: float
+    max_connections: int
+    queue: int
+
+
+Make = Callable[[asyncio.AbstractEventLoop, TimerWheel, socket.socket, "Server"], Lendable]
+"""Makes a connection of a connected socket."""
+
+
+class Server:
+    """One server of an upstream: its connections, and its counts."""
+
+    __slots__ = ("authority", "connecting", "failures", "host", "idle", "open", "port", "retries", "upstream", "url")
+
+    def __init__(
+        self, upstream: "Upstream", url: str, host: str, port: int, failures: Counter, retries: Counter
+    ) -> None:
+        self.upstream = upstream
+        self.url = url
+        self.host = host
+        self.port = port
+        self.authority = (f"[{host}]" if ":" in host else host) + (f":{port}" if port != 80 else "")
+        self.idle: list[Lendable] = []
+        self.open = 0
+        """Connections, those being made included."""
+        self.connecting: set[Connecting] = set()
+        self.failures = failures
+        self.retries = retries
+
+
+class Upstream:
+    """The servers of one upstream, round robin. Not safe for threads: it lives on one event loop."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, wheel: TimerWheel, settings: PoolSettings, make: Make
+    ) -> None:
+        self._loop = loop
+        self._wheel = wheel
+        self.settings = settings
+        self._make = make
+        self.servers: list[Server] = []
+        self._turn = 0
+        self._waiting: deque[Borrower] = deque()
+        self._closed = False
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
+
+    def lend(self, borrower: Borrower) -> None:
+        """Lend a connection now, or when one is made or comes back."""
+        servers = self.servers
+        count = len(servers)
+        turn = self._turn
+        self._turn = (turn + 1) % count
+        for step in range(count):
+            server = servers[(turn + step) % count]
+            if server.idle:
+                borrower.lent(server.idle.pop())
+                return
+            if server.open < self.settings.max_connections:
+                self._connect(server, borrower)
+                return
+        if len(self._waiting) >= self.settings.queue:
+            borrower.not_lent(Reason.UPSTREAM_UNAVAILABLE, f"{len(self._waiting)} requests wait already (queue)")
+            return
+        self._waiting.append(borrower)
+
+    def give_up(self, borrower: Borrower) -> None:
+        """`borrower` no longer waits. A connection made for it goes to the next, or rests."""
+        if borrower in self._waiting:
+            self._waiting.remove(borrower)
+
+    def _connect(self, server: Server, borrower: Borrower) -> None:
+        server.open += 1
+
+        def connected(sock: socket.socket) -> None:
+            server.connecting.discard(attempt)
+            borrower.lent(self._make(self._loop, self._wheel, sock, server))
+
+        def failed(reason: Reason, detail: str) -> None:
+            server.connecting.discard(attempt)
+            server.failures.value += 1
+            self.gone(server)
+            borrower.not_lent(reason, detail)
+
+        attempt = Connecting(
+            self._loop, self._wheel, server.host, server.port, self.settings.connect_timeout, connected, failed
+        )
+        server.connecting.add(attempt)
+
+    def give_back(self, connection: Lendable) -> None:
+        """`connection` finished an exchange and is fit for another."""
+        connection.lent_before = True
+        if self._waiting:
+            self._waiting.popleft().lent(connection)
+        elif self._closed:
+            connection.close()
+        else:
+            connection.server.idle.append(connection)
+            connection.rest(self.settings.idle_timeout)
+
+    def gone(self, server: Server, connection: Lendable | None = None) -> None:
+        """A connection has ended (or was never made): its place is free."""
+        server.open -= 1
+        if connection is not None and connection in server.idle:
+            server.idle.remove(connection)
+        if self._waiting:
+            self._connect(server, self._waiting.popleft())
+
+    def close(self) -> None:
+        """Close what rests; what is lent ends with its exchange."""
+        self._closed = True
+        for server in self.servers:
+            for connection in list(server.idle):
+                connection.close()
+            for attempt in list(server.connecting):
+                attempt.cancel()

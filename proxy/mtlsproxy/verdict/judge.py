@@ -1,0 +1,156 @@
+"""Who is this, and may they come in: the one judgement that data path, re-judging and `explain` share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from mtlsproxy.identity.client import Client, client_of
+from mtlsproxy.reasons import Reason
+from mtlsproxy.revocation.decide import decide as decide_revocation
+from mtlsproxy.verdict.trust import Trust
+from mtlsproxy.x509.certificate import Certificate, MalformedCertificate, parse_certificate
+from mtlsproxy.x509.evidence import CHECK_NAMES, Check, Result
+from mtlsproxy.x509.validate import Refused, Verified, validate
+
+_JUDGED_HERE = CHECK_NAMES[: CHECK_NAMES.index("route")]
+
+
+@dataclass(frozen=True, slots=True)
+class Vouch:
+    """A truststore that verified the client. chain: leaf … trust anchor. checks: `chain` … `deny`."""
+
+    truststore: str
+    chain: tuple[Certificate, ...]
+    checks: tuple[Check, ...]
+    revocation_source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is known of a client. Accepted when `reason` is None; then at least one truststore vouches.
+
+    checks: of the first truststore that vouches, else of the one that came closest. deadline: until when an acceptance
+    holds (the earliest notAfter or end of revocation data relied upon); None for a refusal, which is not kept.
+    """
+
+    leaf: Certificate | None
+    client: Client | None
+    vouches: tuple[Vouch, ...]
+    reason: Reason | None
+    detail: str
+    checks: tuple[Check, ...]
+    deadline: datetime | None
+    truststore: str | None
+    """The first that vouches; of a refusal, the one that came closest."""
+    revocation_source: str = "none"
+
+    @property
+    def truststores(self) -> tuple[str, ...]:
+        return tuple(vouch.truststore for vouch in self.vouches)
+
+    def vouch(self, truststore: str) -> Vouch:
+        return next(vouch for vouch in self.vouches if vouch.truststore == truststore)
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """One truststore's answer."""
+
+    name: str
+    reason: Reason | None
+    detail: str
+    checks: tuple[Check, ...]
+    chain: tuple[Certificate, ...]
+    deadline: datetime | None
+    source: str
+
+
+def judge(presented: Sequence[bytes], trusts: Sequence[Trust], at: datetime) -> Verdict:
+    """Judge DER certificates, leaf first, against truststores in the listener's order, at an aware time.
+
+    Revoked or denied by one truststore that verifies the chain is refused, whoever else vouches: such an answer
+    decides (configuration.md, "Details fixed").
+    """
+    try:
+        certificates = [parse_certificate(der) for der in presented]
+    except MalformedCertificate as error:
+        return _malformed(error.detail, presented)
+    if not certificates:
+        return _no_certificate()
+    leaf, others = certificates[0], certificates[1:]
+    client = client_of(leaf)
+    judged = [_judge_one(leaf, others, client, trust, at) for trust in trusts]
+    decisive = next((j for j in judged if j.reason in (Reason.REVOKED, Reason.DENIED)), None)
+    accepted = [j for j in judged if j.reason is None]
+    if decisive is not None or not accepted:
+        closest = decisive or max(judged, key=_progress)
+        return Verdict(
+            leaf, client, (), closest.reason, closest.detail, closest.checks, None, closest.name, closest.source
+        )
+    vouches = tuple(Vouch(j.name, j.chain, j.checks, j.source) for j in accepted)
+    deadline = min(j.deadline for j in accepted if j.deadline is not None)
+    first = accepted[0]
+    return Verdict(leaf, client, vouches, None, "", first.checks, deadline, first.name, first.source)
+
+
+def _judge_one(
+    leaf: Certificate, others: Sequence[Certificate], client: Client, trust: Trust, at: datetime
+) -> _Judged:
+    outcome = validate(leaf, others, trust.truststore, at)
+    denied = trust.deny.check(client, at)
+    if isinstance(outcome, Refused):
+        skipped = Check("revocation", Result.SKIPPED, "", "judged for verified chains only")
+        return _Judged(trust.name, outcome.reason, outcome.detail, (*outcome.checks, skipped, denied), (), None, "none")
+    return _judge_verified(outcome, denied, trust, at)
+
+
+def _judge_verified(outcome: Verified, denied: Check, trust: Trust, at: datetime) -> _Judged:
+    revocation = decide_revocation(outcome.chain, trust.revocation, trust.crls, at)
+    checks = (*outcome.checks, revocation.check, denied)
+    deadline = outcome.deadline if revocation.deadline is None else min(outcome.deadline, revocation.deadline)
+    reason, detail = revocation.reason, revocation.detail
+    # An entry that denies is certain where revocation is merely unknown, and the log should say so.
+    if reason is not Reason.REVOKED and denied.result is Result.FAIL:
+        reason, detail = Reason.DENIED, denied.seen
+    return _Judged(trust.name, reason, detail, checks, outcome.chain, deadline, revocation.source)
+
+
+def _progress(judged: _Judged) -> int:
+    """How far a refusal came: a truststore that does not know the issuer has the least to say."""
+    if judged.reason is Reason.UNTRUSTED_ISSUER:
+        return 0
+    return 2 if judged.chain else 1
+
+
+def _malformed(detail: str, presented: Sequence[bytes]) -> Verdict:
+    failed = Check(
+        "chain",
+        Result.FAIL,
+        detail,
+        "every certificate presented is well-formed (RFC 5280 §4.1)",
+        "have the certificate issued again by a CA that encodes it properly",
+    )
+    leaf = None
+    try:
+        leaf = parse_certificate(presented[0])
+    except MalformedCertificate:
+        pass  # then there is nobody to name
+    client = client_of(leaf) if leaf is not None else None
+    return _refused(leaf, client, Reason.MALFORMED_CERTIFICATE, detail, failed)
+
+
+def _no_certificate() -> Verdict:
+    detail = "the client presented no certificate"
+    failed = Check(
+        "chain",
+        Result.FAIL,
+        detail,
+        "a client certificate is required",
+        "configure the client with a certificate and its key",
+    )
+    return _refused(None, None, Reason.NO_CERTIFICATE, detail, failed)
+
+
+def _refused(leaf: Certificate | None, client: Client | None, reason: Reason, detail: str, failed: Check) -> Verdict:
+    rest = tuple(Check(name, Result.SKIPPED, "", "judged for readable certificates only") for name in _JUDGED_HERE[1:])
+    return Verdict(leaf, client, (), reason, detail, (failed, *rest), None, None)

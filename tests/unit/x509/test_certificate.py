@@ -8,6 +8,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import AuthorityInformationAccessOID as Aia
+from cryptography.x509.oid import NameOID as Oid
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.x509.build import DAY, NOW, assemble, dn, fields_of, issue, new_key, tlv

@@ -8,13 +8,13 @@ NOTE: decoding twice (`%252f`) is no reading: RFC 3986 §2.4 forbids it.
 """
 
 import re
-from itertools import product
+from collections.abc import Callable
 
 MAX_SEGMENTS = 100
 """Of a path with several readings, in its finest one: bounds the time that a hostile path can take."""
 
-MAX_READINGS = 36
-"""Combinations of readings, of 72 that there are: a path with that many kinds of ambiguity is nobody's mistake."""
+MAX_READINGS = 64
+"""A path with more kinds of ambiguity than it takes for that is nobody's mistake."""
 
 _PLAIN = re.compile(rb"(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9\-._~!$&'()*+,=:@]+)+/?|/")
 """One reading, itself: nothing to decode, no empty or dot segment, no path parameter."""
@@ -29,8 +29,10 @@ _DECODED = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234
 
 _SEPARATOR = re.compile(rb"/|\\|%2F|%5C")
 _SLASHES = re.compile(rb"//+")
-_PARAMETERS = re.compile(rb"(?:;|%3B)[^/]*")
-_DOT_SEGMENT = re.compile(rb"/(?:\.|%2E){1,2}(?=/|\Z)")
+_PARAMETERS = re.compile(rb";[^/]*")
+_DOT_SEGMENT = re.compile(rb"/\.{1,2}(?:/|\Z)")
+_AMBIGUOUS = re.compile(rb"//|\\|;|%(?:2F|5C|3B)|/(?:\.|%2E){1,2}(?:/|\Z)")
+"""Without any of these no step below changes more than the spelling."""
 
 
 class UnreadablePath(Exception):
@@ -76,58 +78,29 @@ def _settled(path: bytes) -> bytes:
 
 
 def _enumerated(path: bytes) -> tuple[bytes, ...]:
-    # In the finest split every slash, parameter and dot segment shows that any combination of choices can bring about.
-    finest = _SEPARATOR.sub(b"/", path)
-    segments = finest.count(b"/")
-    parameters = (False, True) if _PARAMETERS.search(path) else (False,)
-    finest = _PARAMETERS.sub(b"", finest)
-    slash = (False, True) if b"%2F" in path else (False,)
-    merged = (False, True) if b"//" in finest else (False,)
-    choices = (slash, _backslash_choices(path), parameters, merged, _dot_choices(finest))
-    count = 1
-    for options in choices:
-        count *= len(options)
-    if count == 1:
+    """Whatever any of _STEPS make of the path, in any order and selection; the untouched one first."""
+    if not _AMBIGUOUS.search(path):
         return (_settled(path),)
-    if count > MAX_READINGS or segments > MAX_SEGMENTS:
+    if len(_SEPARATOR.findall(path)) > MAX_SEGMENTS:
         raise UnreadablePath("the path can be read in too many ways")
-    return tuple(dict.fromkeys(_read(path, *choice) for choice in product(*choices)))
-
-
-def _backslash_choices(path: bytes) -> tuple[int, ...]:
-    """0: a character like any other. 1: plain ones separate segments. 2: encoded ones too."""
-    encoded = b"%5C" in path
-    if b"\\" in path:
-        return (0, 1, 2) if encoded else (0, 1)
-    return (0, 2) if encoded else (0,)
-
-
-def _dot_choices(finest: bytes) -> tuple[int, ...]:
-    """0: segments like any other. 1: resolved before decoding. 2: resolved after it."""
-    found = _DOT_SEGMENT.findall(finest)
-    if not found:
-        return (0,)
-    return (0, 1, 2) if any(b"%" in segment for segment in found) else (0, 2)
-
-
-def _read(path: bytes, slash: int, backslash: int, parameters: int, merged: int, dots: int) -> bytes:
-    if slash:
-        path = path.replace(b"%2F", b"/")
-    if backslash:
-        path = path.replace(b"\\", b"/")
-    if backslash == 2:
-        path = path.replace(b"%5C", b"/")
-    if parameters:
-        path = _PARAMETERS.sub(b"", path)
-    if merged:
-        path = _SLASHES.sub(b"/", path)
-    if dots == 2:
-        path = path.replace(b"%2E", b".")
-    return _settled(_resolved(path) if dots else path)
+    reached = {path: None}
+    unread = [path]
+    while unread:
+        current = unread.pop()
+        for step in _STEPS:
+            changed = step(current)
+            if changed not in reached:
+                reached[changed] = None
+                unread.append(changed)
+        if len(reached) > MAX_READINGS:
+            raise UnreadablePath("the path can be read in too many ways")
+    return tuple(dict.fromkeys(map(_settled, reached)))
 
 
 def _resolved(path: bytes) -> bytes:
     """RFC 3986 §5.2.4; `..` at the root stays there."""
+    if not _DOT_SEGMENT.search(path):
+        return path
     kept: list[bytes] = []
     segments = path.split(b"/")[1:]
     for segment in segments:
@@ -138,3 +111,16 @@ def _resolved(path: bytes) -> bytes:
     if segments[-1] in (b".", b"..") and kept:
         kept.append(b"")
     return b"/" + b"/".join(kept)
+
+
+_STEPS: tuple[Callable[[bytes], bytes], ...] = (
+    lambda path: path.replace(b"%2F", b"/"),
+    lambda path: path.replace(b"%5C", b"\\"),
+    lambda path: path.replace(b"\\", b"/"),
+    lambda path: path.replace(b"%2E", b"."),
+    lambda path: path.replace(b"%3B", b";"),
+    lambda path: _PARAMETERS.sub(b"", path),
+    lambda path: _SLASHES.sub(b"/", path),
+    _resolved,
+)
+"""What upstreams do to paths. Their orders differ, and with the order the result: so every order is tried."""

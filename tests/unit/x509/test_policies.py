@@ -25,8 +25,8 @@ def no_any(skip: int = 0) -> Extra:
 
 
 def mapping(*pairs: tuple[str, str]) -> Extra:
-    def oid(dotted: str) -> bytes:
-        octets = x509.ExtendedKeyUsage([x509.ObjectIdentifier(dotted)]).public_bytes()
+    def oid(text: str) -> bytes:
+        octets = x509.ExtendedKeyUsage([x509.ObjectIdentifier(text)]).public_bytes()
         return octets[2:]
 
     value = tlv(0x30, *(tlv(0x30, oid(issuer), oid(subject)) for issuer, subject in pairs))
@@ -119,8 +119,6 @@ _OIDS = st.lists(st.sampled_from([ANY, "1.2.3", "1.2.4"]), max_size=3, unique=Tr
 @given(st.lists(_OIDS, min_size=1, max_size=3), st.sampled_from(["1.2.3", "1.2.4"]))
 @settings(max_examples=60, deadline=None)
 def test_a_wanted_policy_is_one_that_every_level_allows(levels: list[list[str]], wanted: str) -> None:
-    levels: list[list[str]], wanted: str
-) -> None:
     """The algorithm against the definition: asserted by the leaf; at each CA above named, any, or unrestricted."""
     path = chain(*((policies, []) for policies in levels))
     allowed = wanted in levels[-1] and all(not p or wanted in p or ANY in p for p in levels[:-1])

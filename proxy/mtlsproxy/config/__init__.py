@@ -1,1 +1,13 @@
-"""The configuration file: a frozen model, YAML with positions, and the JSON Schema made from the model."""
+"""The configuration file: a frozen model, YAML with positions, and the JSON Schema made from the model.
+
+load          reads the file; `load_config` is the way in
+parse         bytes to `LoadedConfig`, or to every error at once
+document      YAML to plain data in which every value has its line
+model         the model, gathered from listener, truststore, matchers, route, upstream and service
+base, scalars what the model is made of: sections, lists, durations, sizes, addresses
+diagnose      the model's complaints in the operator's words
+references    names that dangle or are given twice
+availability  what the file can say and this version cannot do yet
+weaknesses    choices that are weaker than the default
+schema        JSON Schema, for editors
+"""

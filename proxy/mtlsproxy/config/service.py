@@ -1,6 +1,7 @@
 """`identities`, `admin`, `logging`, `shutdown`: what the proxy tells upstreams and operators, and how it ends."""
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,19 +13,24 @@ from mtlsproxy.config.scalars import Address, Duration, FileName, host_of, off_f
 AccessLog = Literal["stdout", "stderr", "off"]
 
 
+REQUEST_HEADERS = (
+    *("accept", "accept-encoding", "access-control-request-method", "authorization", "cache-control", "connection"),
+    *("content-length", "content-type", "cookie", "date", "expect", "forwarded", "from", "host", "idempotency-key"),
+    *("if-match", "keep-alive", "last-event-id", "max-forwards", "origin", "prefer", "proxy-authorization", "range"),
+    *("referer", "sec-fetch-site", "te", "trailer", "transfer-encoding", "upgrade-insecure-requests", "user-agent"),
+    *("via", "x-forwarded-for", "x-request-id"),
+)
+"""What everything under an identity's prefix must not be, since all of it is removed from requests."""
+
+
 def _header_prefix(text: str) -> str:
     # RFC 9110 §5.1: a field name is a token; `_` and `.` are folded to `-` when client headers are stripped.
-    if (
-        not text
-        or len(text) > 64
-        or not text[0].isalpha()
-        or set(text.lower()) - set("abcdefghijklmnopqrstuvwxyz0123456789-")
-    ):
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,63}", text):
         raise ValueError(f"{text!r} is not the beginning of a header name: letters, digits and -, such as X-Client-")
     if not text.endswith("-"):
         raise ValueError(f"{text!r} must end in -: everything that begins with it is removed from requests")
-    if text.lower() in ("x-", "x-forwarded-", "content-", "accept-", "transfer-", "proxy-", "sec-", "if-"):
-        raise ValueError(f"{text!r} would remove headers that requests need: choose one of your own, such as X-Client-")
+    if lost := [name for name in REQUEST_HEADERS if name.startswith(text.lower())]:
+        raise ValueError(f"{text!r} would remove headers that requests need ({lost[0]}): choose another, as X-Client-")
     return text
 
 

@@ -75,11 +75,6 @@ def email_canonical(address: str) -> str:
     return local + at + dns_canonical(domain)
 
 
-def text_canonical(text: str) -> str:
-    """Subject attributes are compared as they are; see `text_pattern` for deny."""
-    return text
-
-
 def tokens_of(canonical: str) -> frozenset[str]:
     """The labels and segments of a canonical value."""
     return frozenset(_SEPARATORS.split(canonical))
@@ -115,18 +110,25 @@ def uri_pattern(pattern: str, use: Use) -> Pattern:
 
 def text_pattern(pattern: str, use: Use) -> Pattern:
     """Of a subject attribute: `*` is a run without `.` and `/`, `**` any run. In deny, case does not count (X.520)."""
-    flags = re.DOTALL | (re.IGNORECASE if use is Use.DENY else 0)
-    any_run = "[^*]*" if use is Use.ALLOW else ".*"
-    compiled = re.compile(_run(pattern, _WILDCARDS[use].text, any_run), flags)
-    return Pattern(lambda value: compiled.fullmatch(value) is not None, frozenset())
+    tokens = _literal_tokens(pattern.casefold())
+    if use is Use.ALLOW:
+        exactly = re.compile(_run(pattern, _WILDCARDS[use].text, "[^*]*"), re.DOTALL)
+        return Pattern(lambda value: exactly.fullmatch(value) is not None, tokens)
+    roughly = re.compile(_run(pattern.casefold(), _WILDCARDS[use].text, ".*"), re.DOTALL)
+    return Pattern(lambda value: roughly.fullmatch(value.casefold()) is not None, tokens)
 
 
 def _compiled(canonical: str, source: str, canonical_of: Callable[[str], str]) -> Pattern:
-    tokens = frozenset(token for token in tokens_of(canonical) if token and "*" not in token)
+    tokens = _literal_tokens(canonical)
     if "*" not in canonical:
         return Pattern(lambda value: canonical_of(value) == canonical, tokens)
     compiled = re.compile(source, re.DOTALL)
     return Pattern(lambda value: compiled.fullmatch(canonical_of(value)) is not None, tokens)
+
+
+def _literal_tokens(canonical: str) -> frozenset[str]:
+    # A wildcard can stand for separators but not take one away: a literal between two of them is whole in values too.
+    return frozenset(token for token in tokens_of(canonical) if token and "*" not in token)
 
 
 def _labels(canonical: str, wildcards: _Wildcards) -> str:

@@ -157,8 +157,11 @@ def test_a_name_of_one_type_never_matches_as_another(other: str) -> None:
 )
 def test_other_fields(fields: dict[str, str], accepted: dict[str, object], refused: dict[str, object]) -> None:
     matcher = compile_match(entry(**fields))
-    assert matcher.matches(replace(BASE, **_typed(accepted)))  # type: ignore[arg-type]
-    assert not matcher.matches(replace(BASE, **_typed(refused)))  # type: ignore[arg-type]
+    rules = RuleList([*map(compile_match, FILLER), matcher])
+    for holder, matches in ((accepted, True), (refused, False)):
+        client = replace(BASE, **_typed(holder))  # type: ignore[arg-type]
+        assert matcher.matches(client) is matches
+        assert list(rules.matching(client)) == [len(FILLER)] * matches
 
 
 def _typed(fields: dict[str, object]) -> dict[str, object]:
@@ -170,6 +173,9 @@ def test_the_issuer_is_compared_as_a_name_not_as_text() -> None:
     assert compile_match(entry(issuer="CN=Client\\2c CA,O=example")).matches(issued)
     assert not compile_match(entry(issuer="O=Example,CN=Client\\, CA")).matches(issued)
     assert not compile_match(entry(issuer="CN=Client\\, CA")).matches(issued)
+    rules = RuleList([*map(compile_match, FILLER), compile_match(entry(issuer="CN=client\\, ca,O=Example"))])
+    assert rules.first(issued) == len(FILLER)
+    assert rules.first(BASE) is None
     spoof = client(issuer=x509.Name.from_rfc4514_string("CN=CA\\,O=Example"))
     assert not compile_match(entry(issuer="CN=CA,O=Example")).matches(spoof)
 
@@ -196,6 +202,7 @@ def test_an_entry_without_fields_is_an_error_and_not_a_match_for_everybody() -> 
         ("uri", "spiffe://example.org/ns/*", "spiffe://example.org/ns/a?b"),
         ("common_name", "Mallory", "MALLORY"),
         ("common_name", "mal*", "Mallory*"),
+        ("organization", "Straße", "STRASSE"),
         ("email", "*@example.org", "*@example.org"),
     ],
 )
@@ -258,7 +265,9 @@ VALUES = st.sampled_from(["a", "b", "B", "*", "", "x-1", ".."])
 @settings(max_examples=150, deadline=None)
 def test_the_index_never_changes_an_answer(patterns: list[list[str]], value: list[str]) -> None:
     entries = [entry(dns=".".join(p)) for p in patterns] + [entry(uri="s://h/" + "/".join(p)) for p in patterns]
-    holder = replace(BASE, dns=(".".join(value),), uris=("s://h/" + "/".join(value),))
+    entries += [entry(common_name=".".join(p)) for p in patterns] + [entry(organization="".join(p)) for p in patterns]
+    text = ".".join(value)
+    holder = replace(BASE, dns=(text,), uris=("s://h/" + "/".join(value),), common_names=(text,), organizations=(text,))
     for use in Use:
         matchers = [compile_match(e, use) for e in entries]
         assert list(RuleList(matchers).matching(holder)) == [i for i, m in enumerate(matchers) if m.matches(holder)]

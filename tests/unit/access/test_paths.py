@@ -194,7 +194,7 @@ PATHS = st.lists(PIECES, max_size=12).map(lambda pieces: "/" + "".join(pieces))
 @given(PATHS)
 @settings(max_examples=200, deadline=None)
 def test_an_admitted_path_has_one_destination_whatever_the_upstream_makes_of_it(path: str) -> None:
-    """Upstreams decode, merge slashes, cut parameters and resolve dots in some order: each of 261 must end at our route."""
+    """Upstreams decode, merge slashes, cut parameters, resolve dots in some order: all 261 must end at our route."""
     chosen = found(CATCH_ALL, path)
     if chosen == "bad_request":
         return

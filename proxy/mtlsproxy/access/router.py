@@ -74,17 +74,17 @@ class Router:
 
     def match(self, host: str, path: bytes, method: str) -> RouteMatch | NoMatch:
         """host: Host or :authority as it came, "" for none. path: the target's path as it came, without its query."""
+        table = self._exact.get(host) or self._table(_bare(host))
         try:
             ways = readings(path)
+            found = table.find(ways[0], method)
+            if len(ways) == 1:
+                return found
+            if not all(_agree(found, table.find(way, method)) for way in ways[1:]):
+                return _AMBIGUOUS
+            return found if _strips_alike(found, path, ways) else _AMBIGUOUS
         except UnreadablePath as error:
             return NoMatch(Reason.BAD_REQUEST, error.detail)
-        table = self._exact.get(host) or self._table(_bare(host))
-        found = table.find(ways[0], method)
-        if len(ways) == 1:
-            return found
-        if not all(_agree(found, table.find(way, method)) for way in ways[1:]):
-            return _AMBIGUOUS
-        return found if _strips_alike(found, path, ways) else _AMBIGUOUS
 
     def _table(self, host: str) -> "_PathTable":
         found = self._exact.get(host)
@@ -187,7 +187,10 @@ def _agree(one: _Found, other: _Found) -> bool:
 
 
 def _strips_alike(found: _Found, path: bytes, ways: tuple[bytes, ...]) -> bool:
-    """Whether reading what is left of the path gives what is left of its readings, and no `//` comes to its front."""
+    """Whether reading what is left of the path gives what is left of its readings, and no `//` comes to its front.
+
+    Raises UnreadablePath where the rest has more readings than are worth trying.
+    """
     if not isinstance(found, RouteMatch) or not found.route.config.strip_prefix:
         return True
     left = found.forwarded(path)

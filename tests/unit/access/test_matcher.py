@@ -46,6 +46,7 @@ ACCEPTED = [
     ("common_name", "*.example.org", "a.example.org"),
     ("common_name", "device-*", "device-17"),
     ("common_name", "**", "anything/at.all"),
+    ("common_name", "C++ (a|b)*", "C++ (a|b)$"),
     ("organization", "Example, Inc.", "Example, Inc."),
     ("organizational_unit", "pay*", "payments"),
 ]
@@ -97,6 +98,8 @@ REFUSED = [
     ("common_name", "*.example.org", "*.example.org"),
     ("common_name", "device-*", "device-"),
     ("common_name", "a", "a\n"),
+    ("common_name", "a.b", "axb"),
+    ("uri", "spiffe://example.org/a.b/*", "spiffe://example.org/axb/c"),
     ("organization", "Example, Inc.", "Example"),
     ("organizational_unit", "pay*", "pay.ments"),
 ]

@@ -1,0 +1,153 @@
+"""A TLS client on a blocking socket that sends any bytes, and sees answers and alerts as they are."""
+
+import contextlib
+import json
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.integration.certificates import Identity
+
+PATIENCE = 10.0
+"""Seconds after which a test gives up on a socket: no test waits for it, only a broken proxy does."""
+
+V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+VERSIONS = {"TLSv1.2": V12, "TLSv1.3": V13}
+
+
+@dataclass(frozen=True)
+class Response:
+    status: int
+    fields: list[tuple[str, str]]
+    body: bytes
+
+    def values(self, name: str) -> list[str]:
+        return [value for field, value in self.fields if field.lower() == name.lower()]
+
+    def one(self, name: str) -> str:
+        (value,) = self.values(name)
+        return value
+
+    @property
+    def problem(self) -> dict[str, Any]:
+        """The problem+json that it must be."""
+        assert self.one("Content-Type") == "application/problem+json"
+        found: dict[str, Any] = json.loads(self.body)
+        return found
+
+
+class Connection:
+    """Bytes over TLS. Reading past the end raises EOFError; an alert raises ssl.SSLError."""
+
+    def __init__(self, sock: ssl.SSLSocket) -> None:
+        self.sock = sock
+        self._buffer = b""
+
+    def send(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def get(self, path: str = "/", *lines: str, host: str = "proxy.test") -> Response:
+        """A GET and its answer."""
+        self.send(request(path, *lines, host=host))
+        return self.response()
+
+    def response(self, *, to_head: bool = False) -> Response:
+        """The next answer, interim ones included."""
+        head = self.until(b"\r\n\r\n")
+        first, *lines = head[:-4].decode("latin-1").split("\r\n")
+        fields = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines)]
+        answer = Response(int(first.split(" ")[1]), fields, b"")
+        if to_head or answer.status in (204, 304) or answer.status < 200:
+            return answer
+        if answer.values("Transfer-Encoding"):
+            return Response(answer.status, fields, self._chunks())
+        if answer.values("Content-Length"):
+            return Response(answer.status, fields, self.exactly(int(answer.one("Content-Length"))))
+        return Response(answer.status, fields, self.rest())
+
+    def _chunks(self) -> bytes:
+        out = b""
+        while size := int(self.until(b"\r\n"), 16):
+            out += self.exactly(size + 2)[:-2]
+        while self.until(b"\r\n") != b"\r\n":
+            pass
+        return out
+
+    def until(self, end: bytes) -> bytes:
+        while (at := self._buffer.find(end)) < 0:
+            self._more()
+        at += len(end)
+        out, self._buffer = self._buffer[:at], self._buffer[at:]
+        return out
+
+    def exactly(self, size: int) -> bytes:
+        while len(self._buffer) < size:
+            self._more()
+        out, self._buffer = self._buffer[:size], self._buffer[size:]
+        return out
+
+    def rest(self) -> bytes:
+        """All there is until the other side ends properly (close_notify)."""
+        with contextlib.suppress(EOFError):
+            while True:
+                self._more()
+        out, self._buffer = self._buffer, b""
+        return out
+
+    def ended(self) -> bool:
+        """Waits for the other side's proper end; False when it sends more instead."""
+        return self.rest() == b""
+
+    def _more(self) -> None:
+        data = self.sock.recv(65536)
+        if not data:
+            raise EOFError(f"the connection ended with {self._buffer!r} unread")
+        self._buffer += data
+
+
+def request(path: str = "/", *lines: str, method: str = "GET", host: str = "proxy.test", body: bytes = b"") -> bytes:
+    """The bytes of a request. lines: further header lines."""
+    head = "\r\n".join([f"{method} {path} HTTP/1.1", f"Host: {host}", *lines])
+    return head.encode("latin-1") + b"\r\n\r\n" + body
+
+
+def client_context(
+    root: Path, identity: Identity | None = None, version: ssl.TLSVersion | None = None
+) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(root)
+    if version is not None:
+        context.minimum_version = context.maximum_version = version
+    if identity is not None:
+        context.set_ciphers("DEFAULT:@SECLEVEL=0")  # else OpenSSL does not load weak certificates
+        context.load_cert_chain(identity.certificate, identity.key)
+    return context
+
+
+@contextlib.contextmanager
+def tls(port: int, context: ssl.SSLContext, server_name: str = "proxy.test") -> Iterator[Connection]:
+    """A connection whose handshake the client thinks complete (in TLS 1.3 the server may still refuse it)."""
+    with (
+        socket.create_connection(("127.0.0.1", port), PATIENCE) as raw,
+        context.wrap_socket(raw, server_hostname=server_name, suppress_ragged_eofs=False) as sock,
+    ):
+        yield Connection(sock)
+
+
+def alert(port: int, context: ssl.SSLContext, server_name: str = "proxy.test") -> str:
+    """The name of the alert that refuses this client, as OpenSSL calls it.
+
+    The client sends a request as soon as it can, which in TLS 1.3 is before the server has judged it.
+    """
+    try:
+        with tls(port, context, server_name) as connection:
+            connection.send(request())
+            connection.sock.recv(1)
+    except ssl.SSLError as error:
+        _, found, name = (error.reason or "").partition("_ALERT_")
+        assert found, error
+        return name.lower()
+    raise AssertionError("the connection was not refused by an alert")

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """Safe to repeat (RFC 9110 §9.2.2)."""
 
+MAX_DISCARDED = 1024 * 1024
+"""Bytes of a request's body that are read and thrown away after its answer, to keep the client's connection."""
+
 _JOIN = 8 * 1024
 """Pieces of an answer up to this size are joined with what comes before them: one TLS record, one system call."""
 
@@ -24,34 +27,23 @@ _JOIN = 8 * 1024
 class Exchange:
     """Borrower of a connection to the upstream, and its asker. Ends with exactly one call of `Downstream.finished`."""
 
-    __slots__ = (
-        "_asked_at",
-        "_attempts",
-        "_chunked_down",
-        "_chunked_up",
-        "_downstream",
-        "_early",
-        "_joined",
-        "_origin",
-        "_over",
-        "_request",
-        "admission",
-        "began",
-        "body_timeout",
-        "close_after",
-        "detail",
-        "head",
-        "reason",
-        "request_bytes",
-        "request_id",
-        "request_sent",
-        "response_bytes",
-        "response_timeout",
-        "started",
-        "status",
-        "upstream_seconds",
-        "wants_no_body",
-    )
+    # What most exchanges leave as it is, set at the class: it costs nothing at each.
+    _origin: Origin | None = None
+    _request = b""
+    _attempts = 0
+    _answered = False
+    _asked_at = 0.0
+    _chunked_down = False
+    _discarded = 0
+    _over = False
+    started = False
+    close_after = False
+    status = 0
+    reason: Reason | None = None
+    detail = ""
+    request_bytes = 0
+    response_bytes = 0
+    upstream_seconds: float | None = None
 
     def __init__(
         self, downstream: "Downstream", head: RequestHead, admission: Admission, request_id: bytes, began: float
@@ -66,23 +58,9 @@ class Exchange:
         self.request_sent = not head.has_body
         self.response_timeout = target.response_timeout
         self.body_timeout = target.body_timeout
-        self._origin: Origin | None = None
-        self._request = b""
-        self._early: list[bytes] = []
-        self._attempts = 0
-        self._asked_at = 0.0
-        self._joined: list[bytes] = []
         self._chunked_up = head.chunked
-        self._chunked_down = False
-        self._over = False
-        self.started = False
-        self.close_after = False
-        self.status = 0
-        self.reason: Reason | None = None
-        self.detail = ""
-        self.request_bytes = 0
-        self.response_bytes = 0
-        self.upstream_seconds: float | None = None
+        self._early: list[bytes] = []
+        self._joined: list[bytes] = []
 
     # -- the request -----------------------------------------------------------------------------------------------
 
@@ -95,16 +73,25 @@ class Exchange:
         size = len(piece)
         self.request_bytes += size
         origin = self._origin
+        if self._over:
+            self._discard(size)
+            return
         if self._chunked_up:
             framed = b"".join((b"%x\r\n" % size, piece, b"\r\n"))
             if origin is not None:
                 origin.more(framed)
-            elif not self._over:
+            else:
                 self._early.append(framed)
         elif origin is not None:
             origin.more(piece)
-        elif not self._over:
+        else:
             self._early.append(bytes(piece))
+
+    def _discard(self, size: int) -> None:
+        """The answer is out and the upstream gone: read on for the sake of the connection, within reason."""
+        self._discarded += size
+        if self._discarded > MAX_DISCARDED:
+            self._downstream.finished(self)
 
     def request_end(self, trailers: list[bytes]) -> None:
         """The client's body is whole. trailers: complete lines, those that may pass."""
@@ -115,6 +102,12 @@ class Exchange:
                 self._origin.more(end)
             elif not self._over:
                 self._early.append(end)
+        if self._answered:
+            if self._origin is not None:
+                origin, self._origin = self._origin, None
+                self._over = True
+                origin.request_done()
+            self._downstream.finished(self)
 
     @property
     def waiting(self) -> bool:
@@ -211,9 +204,17 @@ class Exchange:
             self._joined += [b"%b: %b\r\n" % field for field in trailers if passes_in_trailer(field[0])]
             self._joined.append(b"\r\n")
         self.flush()
+        if not self.request_sent:
+            self._answered = True  # it ends when the request does
+            return
         self._origin = None
         self._over = True
         self._downstream.finished(self)
+
+    def origin_left(self) -> None:
+        self._origin = None
+        self._over = True
+        self._downstream.upstream_ready()
 
     def response_failed(self, reason: Reason, detail: str) -> None:
         origin, self._origin = self._origin, None

@@ -17,7 +17,7 @@ MAX_INTERIM = 32
 
 _uncounted = NullCounter()
 
-_HEAD, _LENGTH, _OTHER = range(3)
+_HEAD, _LENGTH, _OTHER, _ANSWERED = range(4)
 
 
 class Asker(Protocol):
@@ -42,6 +42,10 @@ class Asker(Protocol):
 
     def response_failed(self, reason: Reason, detail: str) -> None: ...
 
+    def origin_left(self) -> None:
+        """The upstream has answered in full, and takes no more of the request."""
+        ...
+
     def upstream_slow(self) -> None:
         """The upstream does not take the request's body: stop reading it from the client."""
         ...
@@ -59,6 +63,7 @@ class Origin:
         "_head",
         "_interims",
         "_left",
+        "_reusable",
         "_state",
         "_timer",
         "answered",
@@ -80,6 +85,7 @@ class Origin:
         self._head: ResponseHead | None = None
         self._body: Body | None = None
         self._left = 0
+        self._reusable = False
         self.answered = False
         """Whether a byte of the answer to the request under way has come."""
         self.stream = SocketStream(loop, sock, _uncounted, _uncounted)
@@ -100,6 +106,10 @@ class Origin:
         self.stream.write(data)
         if self._state == _HEAD and self._asker is not None:
             self._timer.start(self._asker.response_timeout)
+
+    def request_done(self) -> None:
+        """The answer was whole before the request was; now the request is, too."""
+        self._conclude()
 
     def pause(self) -> None:
         """The client does not take the answer: stop reading it."""
@@ -135,13 +145,15 @@ class Origin:
         try:
             if self._state == _HEAD:
                 self._read_heads(data, asker)
+            elif self._state == _ANSWERED:
+                self._leave()
             else:
                 self._read_body(data, asker)
         except BadMessage as error:
             self._fail(error.reason, error.detail)
             return
         if self._asker is asker:
-            if self._state != _HEAD:
+            if self._state in (_LENGTH, _OTHER):
                 self._timer.start(asker.body_timeout)
             asker.flush()
 
@@ -149,6 +161,8 @@ class Origin:
         asker = self._asker
         if asker is None:
             self.stream.abort()
+        elif self._state == _ANSWERED:
+            self._leave()
         elif isinstance(self._body, UntilClose):
             self._end(asker, [])
         elif self._state == _HEAD:
@@ -167,7 +181,9 @@ class Origin:
     def connection_lost(self, error: OSError | None) -> None:
         self._timer.close()
         self.server.upstream.gone(self.server, self)
-        if self._asker is not None:
+        if self._state == _ANSWERED:
+            self._leave()
+        elif self._asker is not None:
             self._fail(Reason.UPSTREAM_ERROR, f"the connection to the upstream broke: {error}")
 
     # -- reading ---------------------------------------------------------------------------------------------------
@@ -243,29 +259,42 @@ class Origin:
     def _end(self, asker: Asker, trailers: Trailers, surplus: bool = False) -> None:
         """The answer is whole. The connection is used again only after an exchange without any oddity."""
         head = self._head
-        reusable = (
-            head is not None
-            and head.keep_alive
-            and asker.request_sent
-            and not surplus
-            and not isinstance(self._body, UntilClose)
-            and not self.stream.unsent
+        self._reusable = (
+            head is not None and head.keep_alive and not surplus and not isinstance(self._body, UntilClose)
         )
+        if asker.request_sent:
+            self._conclude()
+        else:
+            # It answered early; what it does with the rest of the request is its own business.
+            self._state = _ANSWERED
+            self._timer.start(asker.body_timeout)
+        asker.response_end(trailers)
+
+    def _conclude(self) -> None:
+        """The exchange is over on both sides."""
         self._asker = None
         self._state = _HEAD
         self._interims = 0
         self._head = self._body = None
-        if reusable:
+        if self._reusable and not self.stream.unsent:
             self.server.upstream.give_back(self)
         else:
             self.stream.abort()
-        asker.response_end(trailers)
+
+    def _leave(self) -> None:
+        """It answered, and broke off while the request was still coming."""
+        asker, self._asker = self._asker, None
+        self.stream.abort()
+        if asker is not None:
+            asker.origin_left()
 
     # -- failing ---------------------------------------------------------------------------------------------------
 
     def _timed_out(self) -> None:
         if self._asker is None:
             self.stream.abort()
+        elif self._state == _ANSWERED:
+            self._leave()
         elif self._state == _HEAD:
             self._fail(Reason.UPSTREAM_TIMEOUT, "the upstream did not answer in time")
         else:

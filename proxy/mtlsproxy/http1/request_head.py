@@ -32,40 +32,24 @@ class HeadLimits:
 class RequestHead:
     """A request without its body. target: as forwarded (origin-form or `*`); path: target without the query."""
 
-    __slots__ = (
-        "chunked",
-        "content_length",
-        "expects_continue",
-        "fields",
-        "host",
-        "host_field",
-        "keep_alive",
-        "method",
-        "method_bytes",
-        "path",
-        "request_id",
-        "target",
-        "te_trailers",
-        "version_1_1",
-        "via",
-    )
+    # Most requests differ from these in a few: set at the class, they cost nothing at each.
+    method = ""
+    method_bytes = b""
+    target = b""
+    path = b""
+    version_1_1 = True
+    host: str | None = None
+    host_field: bytes | None = None
+    content_length: int | None = None
+    chunked = False
+    keep_alive = True
+    expects_continue = False
+    te_trailers = False
+    request_id: bytes | None = None
+    via: bytes | None = None
 
     def __init__(self) -> None:
-        self.method = ""
-        self.method_bytes = b""
-        self.target = b""
-        self.path = b""
-        self.version_1_1 = True
-        self.host: str | None = None
-        self.host_field: bytes | None = None
         self.fields: list[bytes] = []
-        self.content_length: int | None = None
-        self.chunked = False
-        self.keep_alive = True
-        self.expects_continue = False
-        self.te_trailers = False
-        self.request_id: bytes | None = None
-        self.via: bytes | None = None
 
     @property
     def has_body(self) -> bool:
@@ -111,14 +95,14 @@ class RequestHeadParser:
         head = self._head = RequestHead()
         head.method_bytes = method
         head.method = method.decode("ascii")
-        head.version_1_1 = minor == b"1"
         self._feed(data)
-        self._judge_framing(head)
-        self._judge_target(head, target)
+        if self._codings:
+            self._judge_framing(head, minor)
+        self._judge_target(head, target, minor)
         if self._tokens:
             self._apply_connection(head)
-        if not head.version_1_1:
-            head.keep_alive = False
+        if minor == b"0":
+            head.version_1_1 = head.keep_alive = False
         return head
 
     def _check_limits(self, data: bytes, line_end: int) -> None:
@@ -176,7 +160,7 @@ class RequestHeadParser:
 
     def _special(self, action: Action, value: bytes) -> None:
         head = self._head
-        if action is Action.HOST:
+        if action == 2:  # Action.HOST: every request has it
             if head.host_field is not None:
                 raise bad_request("more than one Host")
             head.host_field = value
@@ -211,15 +195,13 @@ class RequestHeadParser:
             self._hosts[value] = host
         return host
 
-    def _judge_framing(self, head: RequestHead) -> None:
+    def _judge_framing(self, head: RequestHead, minor: bytes) -> None:
         """RFC 9112 §6.1–§6.3, without its leniency: what could be read in two ways is refused."""
         codings, self._codings = self._codings, []
-        if not codings:
-            return
         coding = b", ".join(codings).lower()
         if head.content_length is not None:
             raise bad_request("Transfer-Encoding and Content-Length together")
-        if not head.version_1_1:
+        if minor == b"0":
             raise bad_request("Transfer-Encoding in an HTTP/1.0 request")
         if coding != b"chunked":
             if coding.count(b"chunked") == 1 and coding.endswith(b"chunked") and len(codings) == 1:
@@ -227,11 +209,11 @@ class RequestHeadParser:
             raise bad_request("a Transfer-Encoding that is not chunked once, and last")
         head.chunked = True
 
-    def _judge_target(self, head: RequestHead, target: bytes) -> None:
+    def _judge_target(self, head: RequestHead, target: bytes, minor: bytes) -> None:
         """RFC 9112 §3.2."""
         if head.method == "CONNECT":
             raise BadMessage(Reason.METHOD_NOT_ALLOWED, "CONNECT: this proxy opens no tunnels on request")
-        if head.host is None and head.version_1_1:
+        if head.host is None and minor != b"0":
             raise bad_request("no Host")
         if target[0] != 0x2F:  # not origin-form
             if target == b"*" and head.method == "OPTIONS":

@@ -11,8 +11,10 @@ from mtlsproxy.reasons import Reason
 MAX_HEAD = 64 * 1024
 """Bytes of an answer's head: an upstream that sends more is broken, and the client would not take it either."""
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-9][0-9]{2}(?: [^\x00-\x08\x0a-\x1f\x7f]*)?\r\n")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
+
+_VERSIONS = ("1.1", "1.0")
+_PLAIN_TOKENS = frozenset({b"keep-alive", b"close", b"Keep-Alive", b"Close"})
 
 _rules: FieldRules = response_rules()
 passes_in_trailer = _rules.passes_in_trailer
@@ -25,17 +27,17 @@ def _malformed(detail: str) -> BadMessage:
 class ResponseHead:
     """An answer without its body. fields: name, `: `, value, CRLF, … as they pass on to the client."""
 
-    __slots__ = ("_codings", "_tokens", "chunked", "content_length", "fields", "keep_alive", "phrase", "status")
+    # Most answers differ from these in two or three: set at the class, they cost nothing at each.
+    status = 0
+    phrase = b""
+    content_length: int | None = None
+    chunked = False
+    keep_alive = True
+    _coding: bytes | None = None
+    _tokens: bytes | None = None
 
     def __init__(self) -> None:
-        self.status = 0
-        self.phrase = b""
         self.fields: list[bytes] = []
-        self.content_length: int | None = None
-        self.chunked = False
-        self.keep_alive = True
-        self._codings: list[bytes] | None = None
-        self._tokens: list[bytes] | None = None
 
     # -- httptools' callbacks --------------------------------------------------------------------------------------
 
@@ -57,30 +59,27 @@ class ResponseHead:
                 raise _malformed("a Content-Length that is not one plain number")
             self.content_length = int(value)
         elif action is Action.TRANSFER_ENCODING:
-            self._codings = [*(self._codings or ()), value]
+            self._coding = value if self._coding is None else self._coding + b", " + value
         elif action is Action.CONNECTION:
-            self._tokens = [*(self._tokens or ()), value]
+            self._tokens = value if self._tokens is None else self._tokens + b"," + value
 
     # -- rules -----------------------------------------------------------------------------------------------------
 
     def settle(self, keep_alive: bool) -> None:
         """All fields are here: judge the framing and drop what is between the upstream and us only."""
         self.keep_alive = keep_alive
-        if self._codings is not None:
+        if self._coding is not None:
             if self.content_length is not None:
                 raise _malformed("Transfer-Encoding and Content-Length together")
-            if b", ".join(self._codings).lower() != b"chunked":
+            if self._coding.lower() != b"chunked":
                 raise _malformed("a transfer coding other than chunked")
             self.chunked = True
-        if self._tokens is not None:
-            tokens = frozenset(token.strip().lower() for value in self._tokens for token in value.split(b","))
-            self.fields = without(self.fields, tokens) if tokens - {b"close", b"keep-alive"} else self.fields
+        if self._tokens is not None and self._tokens not in _PLAIN_TOKENS:
+            self.fields = without(self.fields, frozenset(t.strip().lower() for t in self._tokens.split(b",")))
 
 
 def parse_response_head(data: bytes) -> ResponseHead:
     """`data`: from the status line to the empty line, both included. Raises BadMessage."""
-    if not _STATUS_LINE.match(data):
-        raise _malformed("a malformed status line")
     head = ResponseHead()
     parser = httptools.HttpResponseParser(head)
     try:
@@ -94,11 +93,13 @@ def parse_response_head(data: bytes) -> ResponseHead:
     except httptools.HttpParserError as error:
         raise _malformed(str(error)) from None
     head.status = parser.get_status_code()
-    head.settle(parser.should_keep_alive() if head.content_length is not None else _keeps_alive(parser, head))
+    version = parser.get_http_version()
+    if version not in _VERSIONS or head.status < 100:
+        raise _malformed("a malformed status line")
+    head.settle(parser.should_keep_alive() if head.content_length is not None else _keeps_alive(version, head))
     return head
 
 
-def _keeps_alive(parser: httptools.HttpResponseParser, head: ResponseHead) -> bool:
+def _keeps_alive(version: str, head: ResponseHead) -> bool:
     # llhttp says no for a message that it thinks ends with the connection, such as an answer to HEAD.
-    tokens = b",".join(head._tokens or ()).lower()
-    return bool(parser.get_http_version() == "1.1" and b"close" not in tokens)
+    return version == "1.1" and b"close" not in (head._tokens or b"").lower()

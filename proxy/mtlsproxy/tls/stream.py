@@ -64,7 +64,7 @@ class TlsStream:
         read, incoming = self._read, self._incoming
         try:
             while True:
-                n = read(RECEIVE_SIZE - filled, _plain_view[filled:])
+                n = read(RECEIVE_SIZE - filled, _plain_view[filled:] if filled else _plain)
                 if not n:
                     ended = True  # close_notify
                     break

@@ -124,28 +124,22 @@ class SocketStream:
             self._reading = False
             self._loop.remove_reader(self._fd)
 
-    def _receive(self) -> int:
-        """Bytes now in the shared buffer; 0 at the peer's end; -1 when there is nothing to take or the stream broke."""
+    def _on_readable(self) -> None:
         try:
             n = self._recv_into(_buffer)
         except _WOULD_BLOCK:
-            return -1
+            return
         except OSError as error:
             self._lose(error)
-            return -1
+            return
         if self._lingering:
             self._discarded += n
             if n == 0 or self._discarded > LINGER_BYTES:
                 self._lose(None)
-            return -1
-        self.received.value += n
-        return n
-
-    def _on_readable(self) -> None:
-        n = self._receive()
-        if n > 0:
+        elif n:
+            self.received.value += n
             self.handler.data_received(_view[:n])
-        elif n == 0:
+        else:
             self._ended = True
             self.pause_reading()
             self.handler.eof_received()

@@ -12,26 +12,30 @@ from collections.abc import Callable
 TICK = 0.1
 """Seconds between ticks: a tenth of the shortest timeout that operators sensibly set."""
 
+_LATEST = 2 * TICK
+"""Seconds that a timer may be late."""
+
 _NEVER = math.inf
 
 
 class Timer:
     """A deadline with a callback. Times are `loop.time()` seconds."""
 
-    __slots__ = ("_callback", "_due", "_wheel", "deadline")
+    __slots__ = ("_callback", "_due", "_soonest", "_wheel", "deadline")
 
     def __init__(self, wheel: "TimerWheel", callback: Callable[[], None]) -> None:
         self._wheel = wheel
         self._callback: Callable[[], None] | None = callback
         self._due = _NEVER
+        self._soonest = _NEVER
+        """Deadlines from here on are served well enough by the slot that it is in."""
         self.deadline = _NEVER
 
     def start(self, seconds: float) -> None:
         """(Re)start: fire `seconds` from now."""
-        deadline = self._wheel.now + seconds
-        self.deadline = deadline
-        if deadline < self._due:
-            self._due = self._wheel.insert(self, deadline)
+        self.deadline = deadline = self._wheel.now + seconds
+        if deadline < self._soonest:
+            self._enter(deadline)
 
     def stop(self) -> None:
         self.deadline = _NEVER
@@ -41,14 +45,18 @@ class Timer:
         self.deadline = _NEVER
         self._callback = None
 
+    def _enter(self, deadline: float) -> None:
+        self._due = self._wheel.insert(self, deadline)
+        self._soonest = self._due - _LATEST
+
     def come_due(self, slot_time: float, now: float) -> None:
         """For the wheel: the slot that held this timer came up."""
         if slot_time != self._due:
             return  # it was inserted again, earlier, since: that slot has dealt with it
-        self._due = _NEVER
+        self._due = self._soonest = _NEVER
         if self.deadline > now:
             if self.deadline != _NEVER:
-                self._due = self._wheel.insert(self, self.deadline)
+                self._enter(self.deadline)
             return
         self.deadline = _NEVER
         if self._callback is not None:

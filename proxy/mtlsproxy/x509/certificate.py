@@ -22,7 +22,7 @@ from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import AuthorityInformationAccessOID as Aia
 from cryptography.x509.oid import ExtensionOID as Oid
 
-from mtlsproxy.x509 import der as asn1
+from mtlsproxy.x509.raw import names_its_curve, policy_mappings, refuse_subtree_distances, slice_certificate
 
 _Extension = TypeVar("_Extension", bound=pyca.ExtensionType)
 
@@ -58,7 +58,6 @@ _KEY_USAGES = (
     ("key_cert_sign", "keyCertSign"),
     ("crl_sign", "cRLSign"),
 )
-_VERSION_TAG = 0xA0
 _NO_REV_AVAIL = pyca.ObjectIdentifier("2.5.29.56")  # RFC 9608
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
@@ -193,48 +192,21 @@ def _parse_block(number: int, block: bytes) -> Certificate:
         raise MalformedCertificate(f"certificate {number} of the file: {error.detail}") from error
 
 
-@dataclass(frozen=True, slots=True)
-class _Raw:
-    """The parts of a certificate that are compared and hashed as they were encoded."""
-
-    serial: int
-    issuer: bytes
-    subject: bytes
-    spki: bytes
-
-
-def _slice(der: bytes) -> _Raw:
-    """RFC 5280 §4.1: Certificate { tbs { [0] version?, serial, signature, issuer, validity, subject, spki … }, … }."""
-    start, after = asn1.enter(der, 0, len(der), asn1.SEQUENCE)
-    if after != len(der):
-        raise asn1.DerError(f"{len(der) - after} bytes after the end")
-    parts = asn1.children(der, start, after)
-    if len(parts) != 3:
-        raise asn1.DerError("a certificate has three parts")
-    fields = asn1.children(der, *asn1.enter(der, parts[0][1], parts[0][2], asn1.SEQUENCE))
-    if fields and fields[0][0] == _VERSION_TAG:
-        fields = fields[1:]
-    if len(fields) < 6:
-        raise asn1.DerError("fields are missing")
-    _, signature, issuer, _, subject, spki = (der[at:end] for _, at, end in fields[:6])
-    if signature != der[parts[1][1] : parts[1][2]]:
-        # §4.1.1.2: an attacker could otherwise have a strong signature taken for a weak one, or the reverse.
-        raise asn1.DerError("the signature algorithm differs from the one that was signed")
-    number, end = asn1.enter(der, fields[0][1], fields[0][2], asn1.INTEGER)
-    return _Raw(int.from_bytes(der[number:end], "big", signed=True), issuer, subject, spki)
-
-
 def _parse(der: bytes) -> Certificate:
     with warnings.catch_warnings():
         # Serials that are not positive must be handled gracefully (§4.1.2.2); odd policy texts are never shown.
         warnings.simplefilter("ignore", CryptographyDeprecationWarning)
         loaded = pyca.load_der_x509_certificate(der)
         extensions = {extension.oid: extension for extension in loaded.extensions}
-    raw = _slice(der)
+    raw = slice_certificate(der)
     public_key = _public_key(loaded, raw.spki)
     constraints = _value(extensions, pyca.BasicConstraints)
     usages = _value(extensions, pyca.ExtendedKeyUsage)
     policies = _value(extensions, pyca.CertificatePolicies)
+    mappings = extensions.get(Oid.POLICY_MAPPINGS)
+    name_constraints = _value(extensions, pyca.NameConstraints)
+    if name_constraints is not None:
+        refuse_subtree_distances(raw.extensions)
     inhibit = _value(extensions, pyca.InhibitAnyPolicy)
     subject_key = _value(extensions, pyca.SubjectKeyIdentifier)
     authority_key = _value(extensions, pyca.AuthorityKeyIdentifier)
@@ -264,9 +236,9 @@ def _parse(der: bytes) -> Certificate:
         key_usage=_key_usage(_value(extensions, pyca.KeyUsage)),
         extended_key_usage=tuple(usage.dotted_string for usage in usages) if usages else None,
         sans=sans,
-        name_constraints=_value(extensions, pyca.NameConstraints),
+        name_constraints=name_constraints,
         certificate_policies=tuple(p.policy_identifier.dotted_string for p in policies) if policies else (),
-        policy_mappings=_policy_mappings(extensions),
+        policy_mappings=policy_mappings(mappings.value.public_bytes()) if mappings else (),
         policy_constraints=_value(extensions, pyca.PolicyConstraints),
         inhibit_any_policy=inhibit.skip_certs if inhibit else None,
         subject_key_id=subject_key.digest if subject_key else None,
@@ -299,14 +271,7 @@ def _public_key(loaded: pyca.Certificate, spki: bytes) -> CertificatePublicKeyTy
         key = loaded.public_key()
     except (ValueError, UnsupportedAlgorithm):
         return None  # the key check refuses it by name; another path may do without this certificate
-    return key if not isinstance(key, ec.EllipticCurvePublicKey) or _names_its_curve(spki) else None
-
-
-def _names_its_curve(spki: bytes) -> bool:
-    """RFC 5480 §2.1.1: explicit parameters let a forger choose the generator (CVE-2020-0601)."""
-    algorithm, _ = asn1.enter(spki, 0, len(spki), asn1.SEQUENCE)
-    parts = asn1.children(spki, *asn1.enter(spki, algorithm, len(spki), asn1.SEQUENCE))
-    return len(parts) == 2 and parts[1][0] == asn1.OBJECT_IDENTIFIER
+    return key if not isinstance(key, ec.EllipticCurvePublicKey) or names_its_curve(spki) else None
 
 
 def _key_name(key: CertificatePublicKeyTypes | None, loaded: pyca.Certificate) -> str:
@@ -335,21 +300,6 @@ def _key_usage(value: pyca.KeyUsage | None) -> frozenset[str] | None:
     if value is None:
         return None
     return frozenset(name for attribute, name in _KEY_USAGES if getattr(value, attribute))
-
-
-def _policy_mappings(extensions: _Extensions) -> tuple[tuple[str, str], ...]:
-    """RFC 5280 §4.2.1.5, which cryptography leaves as bytes. Raises DerError."""
-    found = extensions.get(Oid.POLICY_MAPPINGS)
-    if found is None:
-        return ()
-    data = found.value.public_bytes()
-    pairs = []
-    for _, at, end in asn1.children(data, *asn1.enter(data, 0, len(data), asn1.SEQUENCE)):
-        oids = asn1.children(data, *asn1.enter(data, at, end, asn1.SEQUENCE))
-        if len(oids) != 2:
-            raise asn1.DerError("a policy mapping has two policies")
-        pairs.append((asn1.dotted(data, *oids[0][1:]), asn1.dotted(data, *oids[1][1:])))
-    return tuple(pairs)
 
 
 def _access_urls(value: pyca.AuthorityInformationAccess | None) -> dict[pyca.ObjectIdentifier, tuple[str, ...]]:

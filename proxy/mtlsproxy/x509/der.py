@@ -5,6 +5,7 @@ cryptography re-encodes names when asked for their bytes; what chains, hashes an
 
 SEQUENCE = 0x30
 INTEGER = 0x02
+OCTET_STRING = 0x04
 OBJECT_IDENTIFIER = 0x06
 _LONG_FORM = 0x80
 _MAX_LENGTH_OCTETS = 4  # 4 GiB: beyond anything that we read

@@ -180,7 +180,7 @@ def _uri_within(name: str, constraint: str, _: bool) -> bool:
         host = urlsplit(name).hostname
     except ValueError:
         host = None
-    if host is None or "\\" in name or _is_address(host):
+    if host is None or "\\" in name or " " in name or _is_address(host):
         raise _Unjudgeable(f"the URI {name!r} has no host name to compare")
     host = _host(host, "the host of the URI")
     return True if constraint == "" else _host_within(host, constraint)

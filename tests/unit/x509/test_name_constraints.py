@@ -7,9 +7,10 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.x509.build import NOW, Issued, dn, issue, new_key, truststore
+from tests.unit.x509.build import NOW, Issued, assemble, dn, fields_of, issue, new_key, tlv, truststore
 
 from mtlsproxy.reasons import Reason
+from mtlsproxy.x509.certificate import MalformedCertificate, parse_certificate
 from mtlsproxy.x509.evidence import Result
 from mtlsproxy.x509.name_constraints import Comparisons, check_name_constraints
 from mtlsproxy.x509.path import Link, Path
@@ -115,6 +116,8 @@ def test_constraints_speak_only_about_their_own_form() -> None:
         (uri("example.com"), uri("https://[2001:db8::1]/")),
         (uri("example.com"), uri("https://evil.org\\@example.com/")),
         (uri("example.com"), uri("https://[broken/")),
+        (uri("example.com"), uri(" https://example.com/")),
+        (uri("example.com"), uri("https://example%2ecom/")),
         (other("1.2.3"), other("1.2.3")),
         (other("1.2.3"), other("1.2.4")),
     ],
@@ -166,6 +169,20 @@ def test_constraints_hold_for_cas_below_but_not_for_self_issued_ones() -> None:
     assert isinstance(validate(leaf.certificate, [renewed.certificate], truststore(root), NOW), Verified)
     own = issue("root", root, sans=[dns("root.example.org")])
     assert isinstance(validate(own.certificate, [], truststore(root), NOW), Refused)
+
+
+@pytest.mark.parametrize(("distance", "readable"), [(b"", True), (tlv(0x80, b"\1"), False), (tlv(0x81, b"\5"), False)])
+def test_subtrees_with_a_minimum_or_maximum_are_refused(distance: bytes, readable: bool) -> None:
+    """RFC 5280 §4.2.1.10: process them or reject the certificate; the library drops them in silence."""
+    root = issue("root", ca=True)
+    value = tlv(0x30, tlv(0xA0, tlv(0x30, tlv(0x82, b"example.com"), distance)))
+    extension = tlv(0x30, bytes.fromhex("0603551d1e0101ff"), tlv(0x04, value))
+    der = assemble([*fields_of(root.certificate.der)[:7], tlv(0xA3, tlv(0x30, extension))], root.key)
+    if readable:
+        assert parse_certificate(der).name_constraints is not None
+    else:
+        with pytest.raises(MalformedCertificate, match="minimum or maximum"):
+            parse_certificate(der)
 
 
 def test_lower_cas_can_narrow_and_never_widen() -> None:

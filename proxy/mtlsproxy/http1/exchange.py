@@ -121,6 +121,11 @@ class Exchange:
         if self._over:  # the client left meanwhile
             connection.server.upstream.give_back(connection)
             return
+        if connection.lent_before and not self._is_repeatable and connection.is_stale:
+            # What cannot be asked again must not be lost to a server that closes just now.
+            connection.close()
+            self.admission.target.upstream.lend(self)
+            return
         self._origin = connection
         if self._attempts:
             connection.server.retries.value += 1
@@ -234,9 +239,12 @@ class Exchange:
             reason is Reason.UPSTREAM_ERROR
             and origin is not None
             and not origin.answered
-            and not self.head.has_body
-            and self.head.method in _IDEMPOTENT
+            and self._is_repeatable
         )
+
+    @property
+    def _is_repeatable(self) -> bool:
+        return not self.head.has_body and self.head.method in _IDEMPOTENT
 
     def upstream_slow(self) -> None:
         self._downstream.upstream_slow()

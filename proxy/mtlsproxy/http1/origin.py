@@ -111,6 +111,11 @@ class Origin:
         """The answer was whole before the request was; now the request is, too."""
         self._conclude()
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether the server has closed or spoken since, and the loop has not come to say so yet."""
+        return self.stream.has_news
+
     def pause(self) -> None:
         """The client does not take the answer: stop reading it."""
         self._timer.stop()
@@ -132,6 +137,11 @@ class Origin:
         self._timer.start(seconds)
 
     def close(self) -> None:
+        self._retire()
+
+    def _retire(self) -> None:
+        """Out of the pool at once: the socket itself goes a moment later, and nobody may borrow it meanwhile."""
+        self.server.upstream.withdraw(self)
         self.stream.abort()
 
     # -- what the socket stream says -------------------------------------------------------------------------------
@@ -139,7 +149,7 @@ class Origin:
     def data_received(self, data: memoryview) -> None:
         asker = self._asker
         if asker is None:
-            self.stream.abort()  # a server that speaks unasked is confused: its next answer would be misattributed
+            self._retire()  # a server that speaks unasked is confused: its next answer would be misattributed
             return
         self.answered = True
         try:
@@ -160,7 +170,7 @@ class Origin:
     def eof_received(self) -> None:
         asker = self._asker
         if asker is None:
-            self.stream.abort()
+            self._retire()
         elif self._state == _ANSWERED:
             self._leave()
         elif isinstance(self._body, UntilClose):
@@ -292,7 +302,7 @@ class Origin:
 
     def _timed_out(self) -> None:
         if self._asker is None:
-            self.stream.abort()
+            self._retire()
         elif self._state == _ANSWERED:
             self._leave()
         elif self._state == _HEAD:

@@ -144,6 +144,17 @@ class SocketStream:
             self.pause_reading()
             self.handler.eof_received()
 
+    @property
+    def has_news(self) -> bool:
+        """Whether something (bytes, an end, an error) waits to be read now. Costs a system call."""
+        try:
+            self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except _WOULD_BLOCK:
+            return False
+        except OSError:
+            return True
+        return True
+
     # -- writing ---------------------------------------------------------------------------------------------------
 
     @property

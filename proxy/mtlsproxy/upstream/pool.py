@@ -142,11 +142,16 @@ class Upstream:
             connection.server.idle.append(connection)
             connection.rest(self.settings.idle_timeout)
 
+    def withdraw(self, connection: Lendable) -> None:
+        """`connection` is about to end: it is lent to nobody any more."""
+        if connection in connection.server.idle:
+            connection.server.idle.remove(connection)
+
     def gone(self, server: Server, connection: Lendable | None = None) -> None:
         """A connection has ended (or was never made): its place is free."""
         server.open -= 1
-        if connection is not None and connection in server.idle:
-            server.idle.remove(connection)
+        if connection is not None:
+            self.withdraw(connection)
         if self._waiting:
             self._connect(server, self._waiting.popleft())
 

@@ -1,4 +1,4 @@
-"""The command line: one file a command, found when it is first asked for, so that no command pays for another's imports."""
+"""The command line: one file a command, loaded when it is first asked for, so that none pays for another's imports."""
 
 import importlib
 import importlib.util
@@ -9,32 +9,37 @@ import click
 import mtlsproxy
 
 COMMANDS = {
-    "audit": "audit",
-    "check": "check",
-    "demo": "demo",
-    "explain": "explain",
-    "inspect": "inspect",
-    "pki": "pki",
-    "plan": "plan",
-    "probe": "probe",
-    "run": "run",
-    "schema": "schema",
-    "test-policy": "test_policy",
+    "audit": ("audit", "Read the audit log."),
+    "check": ("check", "Load everything that a start would load, and say what was found."),
+    "demo": ("demo", "Try it: a development PKI, an upstream and the proxy, with curl lines to copy."),
+    "explain": ("explain", "Show why a client certificate is accepted or refused."),
+    "inspect": ("inspect", "Show certificates, CSRs, CRLs and keys."),
+    "pki": ("pki", "A development CA: certificates for servers and clients, revocation, CRLs."),
+    "plan": ("plan", "Show who would gain or lose access by a new configuration."),
+    "probe": ("probe", "Find out what a TLS server wants of its clients."),
+    "run": ("run", "Run the proxy as CONFIG says."),
+    "schema": ("schema", "Print the JSON Schema of the configuration (draft 2020-12)."),
+    "test-policy": ("test_policy", "Test expectations about who may do what."),
 }
+"""Command → its module, and its line in the list, which is kept here so that `--help` imports no command."""
 
 
 class LazyGroup(click.Group):
     """Loads `mtlsproxy.cli.NAME` on use; each such module has one click command called `command`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name, module in COMMANDS.items() if importlib.util.find_spec(f"mtlsproxy.cli.{module}")]
+        return [name for name, (module, _) in COMMANDS.items() if importlib.util.find_spec(f"mtlsproxy.cli.{module}")]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):
             return None
-        command = importlib.import_module(f"mtlsproxy.cli.{COMMANDS[cmd_name]}").command
+        command = importlib.import_module(f"mtlsproxy.cli.{COMMANDS[cmd_name][0]}").command
         assert isinstance(command, click.Command)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

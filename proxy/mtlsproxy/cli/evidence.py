@@ -1,0 +1,151 @@
+"""What `explain` judges by: a client's chain, and the truststores of a configuration or of bare files."""
+
+import base64
+import binascii
+import dataclasses
+import os
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+from mtlsproxy.cli.inquiry import Asked, Explanation, NoSuchRoute, explain_request, explain_verification
+from mtlsproxy.cli.report import BadInput
+from mtlsproxy.config.errors import ConfigErrors, did_you_mean
+from mtlsproxy.config.load import LoadedConfig, load_config
+from mtlsproxy.config.model import Config, Listener
+from mtlsproxy.revocation.crlset import CrlSet, ProblemKind
+from mtlsproxy.revocation.decide import RevocationPolicy
+from mtlsproxy.revocation.errors import CrlError
+from mtlsproxy.revocation.sources import SourceError, load_sources
+from mtlsproxy.runtime.material import load_material
+from mtlsproxy.verdict.trust import DenyList, Trust
+from mtlsproxy.x509.certificate import Certificate, MalformedCertificate, load_pem_certificates
+from mtlsproxy.x509.policy import Truststore
+
+_PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOTALL)
+_DER_SEQUENCE = b"\x30"
+_T = TypeVar("_T")
+
+
+def read_chain(file: Path) -> tuple[bytes, ...]:
+    """The certificates of a PEM file as DER, unparsed: what is wrong with them is for the judge to say.
+
+    Other blocks, such as a key, are passed over; one certificate in DER is taken too. Raises BadInput.
+    """
+    data = _read(file)
+    if b"-----BEGIN" not in data and data.startswith(_DER_SEQUENCE):
+        return (data,)
+    blocks = _PEM.findall(data)
+    certificates = [body for label, body in blocks if label == b"CERTIFICATE"]
+    if not certificates:
+        held = ", ".join(sorted({label.decode("ascii") for label, _ in blocks})) or "nothing in PEM"
+        raise BadInput(f"{file}: no certificate (BEGIN CERTIFICATE) in it, but {held}")
+    if data.count(b"-----BEGIN CERTIFICATE-----") != len(certificates):
+        raise BadInput(f"{file}: a certificate in it has no end: the file was cut short")
+    try:
+        return tuple(base64.b64decode(b"".join(body.split()), validate=True) for body in certificates)
+    except binascii.Error as error:
+        raise BadInput(f"{file}: a certificate in it is not base64: {error}") from error
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{file}: cannot be read: {error.strerror}") from error
+
+
+def explain_by_config(
+    presented: Sequence[bytes],
+    config_file: Path,
+    truststore: str | None,
+    listener: str | None,
+    asked: Asked,
+    at: datetime,
+) -> Explanation:
+    """By the truststores, and where one is asked for the route, of a configuration. Raises BadInput."""
+    try:
+        loaded = _without_server_keys(load_config(config_file, os.environ))
+        trusts = load_material(loaded, at).trusts
+    except ConfigErrors as errors:
+        raise BadInput(str(errors)) from errors
+    config = loaded.config
+    if truststore is not None:
+        trusts = {truststore: _named(trusts, truststore, "truststore")}
+    listeners = _listeners(config, listener, truststore)
+    if asked is None:
+        names = dict.fromkeys(name for each in listeners for name in each.client_auth.truststores if name in trusts)
+        return explain_verification(presented, [trusts[name] for name in names or trusts], at)
+    if not listeners:
+        raise BadInput(f"no listener takes clients of truststore {truststore}: it has no routes")
+    try:
+        return explain_request(presented, config, trusts, asked, listeners, at)
+    except NoSuchRoute as error:
+        known = did_you_mean(getattr(asked, "name", ""), (route.name for route in config.routes))
+        raise BadInput(f"{config_file}: {error}{known}") from error
+
+
+def _without_server_keys(loaded: LoadedConfig) -> LoadedConfig:
+    """Who asks about clients need not be able to read the proxy's own keys."""
+    listeners = tuple(
+        listener.model_copy(update={"tls": listener.tls.model_copy(update={"certificates": ()})})
+        for listener in loaded.config.listeners
+    )
+    return dataclasses.replace(loaded, config=loaded.config.model_copy(update={"listeners": listeners}))
+
+
+def _listeners(config: Config, name: str | None, truststore: str | None) -> tuple[Listener, ...]:
+    if name is not None:
+        by_name = {listener.name: listener for listener in config.listeners}
+        listener = _named(by_name, name, "listener")
+        if truststore is not None and truststore not in listener.client_auth.truststores:
+            raise BadInput(f"listener {name} takes no clients of truststore {truststore}")
+        return (listener,)
+    return tuple(
+        listener
+        for listener in config.listeners
+        if truststore is None or truststore in listener.client_auth.truststores
+    )
+
+
+def _named(known: Mapping[str, _T], name: str, kind: str) -> _T:
+    try:
+        return known[name]
+    except KeyError:
+        raise BadInput(f"there is no {kind} {name}{did_you_mean(name, known)}") from None
+
+
+def explain_by_files(
+    presented: Sequence[bytes], anchor_files: Sequence[Path], crl_sources: Sequence[Path], at: datetime
+) -> Explanation:
+    """By a truststore of these files with the default policy, revocation hard_fail where there are CRLs, else off.
+
+    Raises BadInput.
+    """
+    anchors = tuple(dict.fromkeys(certificate for file in anchor_files for certificate in _read_anchors(file)))
+    policy = RevocationPolicy("hard_fail" if crl_sources else "off")
+    trust = Trust(Truststore("default", anchors), policy, _read_crls(crl_sources, anchors), DenyList(()))
+    return explain_verification(presented, [trust], at)
+
+
+def _read_anchors(file: Path) -> tuple[Certificate, ...]:
+    try:
+        return load_pem_certificates(_read(file))
+    except MalformedCertificate as error:
+        raise BadInput(f"{file}: {error.detail}") from error
+
+
+def _read_crls(sources: Sequence[Path], issuers: Sequence[Certificate]) -> CrlSet:
+    try:
+        found = load_sources(sources)
+    except (SourceError, CrlError) as error:
+        raise BadInput(error.detail) from error
+    crls, problems = CrlSet.build(found.crls, issuers)
+    # As at a start: what is of use to some chains may stay, what is of use to none is a mistake.
+    harmless = (ProblemKind.SUPERSEDED, ProblemKind.UNVERIFIED)
+    wrong = [problem.detail for problem in problems if problem.kind not in harmless]
+    if wrong:
+        raise BadInput("\n".join(wrong))
+    return crls

@@ -1,0 +1,148 @@
+"""`mtlsproxy explain`: why is this client accepted, or refused?"""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mtlsproxy.cli.report import BadInput, format_option
+
+if TYPE_CHECKING:
+    from mtlsproxy.cli.inquiry import Asked
+
+REFUSED = 1
+_SEVERAL = ("--trust-anchors", "--crl")
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_ANY = click.Path(path_type=Path)
+
+
+class SeveralValues(click.Command):
+    """Takes `--crl A B` for `--crl A --crl B`, as a shell makes of `--crl crls/*.pem`. There are no arguments that the
+    values could be confused with."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        spread: list[str] = []
+        option, taken = "", False
+        for arg in args:
+            if arg.startswith("-"):
+                option, taken = arg, False
+            elif option in _SEVERAL and taken:
+                spread.append(option)
+            else:
+                taken = True
+            spread.append(arg)
+        return super().parse_args(ctx, spread)
+
+
+def _instant(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime:
+    """RFC 3339 → aware UTC; now where it is not given."""
+    from mtlsproxy.config.scalars import parse_instant
+
+    try:
+        return datetime.now(UTC) if value is None else parse_instant(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from error
+
+
+@click.command(
+    cls=SeveralValues,
+    epilog="""\b
+Examples:
+  mtlsproxy explain --cert alice.pem --config mtlsproxy.yaml
+  mtlsproxy explain --cert alice.pem --config mtlsproxy.yaml --method GET --path /orders --host api.example.org
+  mtlsproxy explain --cert alice.pem --config mtlsproxy.yaml --route orders --at 2030-01-01T00:00:00Z
+  mtlsproxy explain --cert alice.pem --trust-anchors client-ca.pem --crl crls/*.pem --format json
+
+\b
+Exit status: 0 accepted; 1 refused; 2 the input is wrong.""",
+)
+@click.option("--cert", "certificate", type=_FILE, metavar="CHAIN.pem", help="What the client presents, leaf first.")
+@click.option("--config", "config_file", type=_FILE, metavar="CONFIG", help="Judge as this configuration does.")
+@click.option("--truststore", metavar="NAME", help="By this truststore of the configuration alone.")
+@click.option("--listener", metavar="NAME", help="On this listener; else on the first that has the route.")
+@click.option("--route", metavar="NAME", help="May the client use this route?")
+@click.option("--path", metavar="P", help="May the client send this request? The path.")
+@click.option("--method", metavar="M", help="Its method; GET unless given.")
+@click.option("--host", metavar="H", help="Its Host; without it only routes for any host match.")
+@click.option(
+    "--trust-anchors", type=_FILE, multiple=True, metavar="F…", help="Instead of a configuration: whom to trust (PEM)."
+)
+@click.option(
+    "--crl",
+    "crls",
+    type=_ANY,
+    multiple=True,
+    metavar="F…",
+    help="With --trust-anchors: CRLs; makes revocation hard_fail.",
+)
+@click.option("--at", callback=_instant, metavar="RFC3339", help="Judge as if it were then. Default: now.")
+@click.option("--request-id", metavar="ID", help="Explain a recent refusal of a running proxy (not available yet).")
+@click.option("--admin", metavar="URL", help="With --request-id: that proxy's admin listener (not available yet).")
+@format_option
+def command(
+    certificate: Path | None,
+    config_file: Path | None,
+    truststore: str | None,
+    listener: str | None,
+    route: str | None,
+    path: str | None,
+    method: str | None,
+    host: str | None,
+    trust_anchors: tuple[Path, ...],
+    crls: tuple[Path, ...],
+    at: datetime,
+    request_id: str | None,
+    admin: str | None,
+    output_format: str,
+) -> None:
+    """Show every check that a client certificate passes or fails, by the code that judges connections.
+
+    The certificate's key is not needed: whether the client holds it is settled in the handshake alone.
+    """
+    if request_id is not None or admin is not None:
+        raise BadInput("--request-id is not available yet: explain the client's certificate with --cert")
+    if certificate is None:
+        raise click.UsageError("give the client's certificate with --cert")
+    _refuse_contradictions(config_file, trust_anchors, crls, (truststore, listener, route, path, method, host))
+    asked = _asked(route, path, method, host)
+
+    from mtlsproxy.cli import evidence
+    from mtlsproxy.cli.report_explain import print_explanation
+
+    presented = evidence.read_chain(certificate)
+    if config_file is not None:
+        explanation = evidence.explain_by_config(presented, config_file, truststore, listener, asked, at)
+    else:
+        explanation = evidence.explain_by_files(presented, trust_anchors, crls, at)
+    print_explanation(explanation, output_format)
+    click.get_current_context().exit(0 if explanation.accepted else REFUSED)
+
+
+def _refuse_contradictions(
+    config_file: Path | None,
+    trust_anchors: tuple[Path, ...],
+    crls: tuple[Path, ...],
+    about_config: tuple[str | None, ...],
+) -> None:
+    if config_file is None and not trust_anchors:
+        raise click.UsageError("say whom to trust: --config CONFIG or --trust-anchors F")
+    if config_file is not None and (trust_anchors or crls):
+        raise click.UsageError("with --config its truststores say whom to trust: leave out --trust-anchors and --crl")
+    if config_file is None and any(value is not None for value in about_config):
+        raise click.UsageError("truststores, listeners and routes are found in a configuration: give --config")
+
+
+def _asked(route: str | None, path: str | None, method: str | None, host: str | None) -> "Asked":
+    from mtlsproxy.cli.inquiry import NamedRoute, Request
+
+    if route is not None:
+        if path is not None or method is not None or host is not None:
+            raise click.UsageError("give --route, or the request that finds it (--path, --method, --host), not both")
+        return NamedRoute(route)
+    if path is None:
+        if method is not None or host is not None:
+            raise click.UsageError("a request has a path: give --path")
+        return None
+    # As in a request line: the query is no part of what routes match.
+    return Request(method or "GET", path.partition("?")[0].encode("utf-8", "surrogateescape"), host or "")

@@ -1,0 +1,170 @@
+"""What the data path would say to a client: the same judge, router and decision, asked without a connection."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from mtlsproxy.access.decide import CompiledRoute, Decision, compile_route, decide
+from mtlsproxy.access.router import NoMatch, Router
+from mtlsproxy.config.model import Config, Listener
+from mtlsproxy.identity.render import UnrenderableIdentity, render
+from mtlsproxy.reasons import Reason
+from mtlsproxy.verdict.judge import Verdict, judge
+from mtlsproxy.verdict.trust import Trust
+from mtlsproxy.x509.evidence import Check, Result
+
+_NOT_ASKED = "no route was asked for: --route, or --path with --method and --host"
+_NOT_VERIFIED = "judged for verified clients only"
+
+
+class NoSuchRoute(Exception):
+    """The question names something that the configuration does not have. str() says what."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedRoute:
+    """A question for the route of this name, whatever its hosts, paths and methods."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A question for the route that this request reaches. path: as it would be sent, without a query."""
+
+    method: str
+    path: bytes
+    host: str
+
+
+Asked = NamedRoute | Request | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What became of the client.
+
+    reason: why not; with `enforced` False shadow mode lets it pass although (as in the access log). detail: one
+    sentence. checks: all of CHECK_NAMES, in their order. identity: the header lines that the upstream would get.
+    listener, route: which were asked, where any were.
+    """
+
+    verdict: Verdict
+    at: datetime
+    reason: Reason | None
+    detail: str
+    checks: tuple[Check, ...]
+    enforced: bool = True
+    truststore: str | None = None
+    listener: str | None = None
+    route: str | None = None
+    identity: bytes = b""
+
+    @property
+    def accepted(self) -> bool:
+        return self.reason is None or not self.enforced
+
+
+def explain_verification(presented: Sequence[bytes], trusts: Sequence[Trust], at: datetime) -> Explanation:
+    """Without a route. presented: DER, leaf first."""
+    verdict = judge(presented, trusts, at)
+    rule = _NOT_ASKED if verdict.reason is None else _NOT_VERIFIED
+    return _unrouted(verdict, at, rule, None)
+
+
+def explain_request(
+    presented: Sequence[bytes],
+    config: Config,
+    trusts: Mapping[str, Trust],
+    asked: NamedRoute | Request,
+    listeners: Sequence[Listener],
+    at: datetime,
+) -> Explanation:
+    """On the first of `listeners` that has the route, with those of its truststores that are in `trusts`.
+
+    Raises NoSuchRoute.
+    """
+    listener, found = _find(config, asked, listeners)
+    vouching = [trusts[name] for name in listener.client_auth.truststores if name in trusts]
+    verdict = judge(presented, vouching, at)
+    if verdict.reason is not None:
+        return _unrouted(verdict, at, _NOT_VERIFIED, listener.name)
+    if isinstance(found, NoMatch):
+        checks = (*verdict.checks, found.check, _skipped("access", "there is no route to ask"))
+        return Explanation(
+            verdict, at, found.reason, found.detail, checks, truststore=verdict.truststore, listener=listener.name
+        )
+    return _decided(verdict, at, config, listener, found)
+
+
+def _unrouted(verdict: Verdict, at: datetime, rule: str, listener: str | None) -> Explanation:
+    checks = (*verdict.checks, _skipped("route", rule), _skipped("access", rule))
+    return Explanation(
+        verdict, at, verdict.reason, verdict.detail, checks, truststore=verdict.truststore, listener=listener
+    )
+
+
+def _skipped(name: str, rule: str) -> Check:
+    return Check(name, Result.SKIPPED, "", rule)
+
+
+def _find(
+    config: Config, asked: NamedRoute | Request, listeners: Sequence[Listener]
+) -> tuple[Listener, CompiledRoute | NoMatch]:
+    if isinstance(asked, NamedRoute):
+        return _by_name(config, asked.name, listeners)
+    misses: list[tuple[Listener, NoMatch]] = []
+    for listener in listeners:
+        found = Router(_routes(config, listener), listener.name).match(asked.host, asked.path, asked.method)
+        if not isinstance(found, NoMatch):
+            return listener, found.route
+        misses.append((listener, found))
+    return misses[0]
+
+
+def _by_name(config: Config, name: str, listeners: Sequence[Listener]) -> tuple[Listener, CompiledRoute]:
+    for listener in listeners:
+        for route in _routes(config, listener):
+            if route.name == name:
+                return listener, route
+    raise NoSuchRoute(f"route {name} is not on listener {', '.join(listener.name for listener in listeners)}")
+
+
+def _routes(config: Config, listener: Listener) -> Iterator[CompiledRoute]:
+    for route in config.routes:
+        if route.listeners is None or listener.name in route.listeners:
+            yield compile_route(route, listener.client_auth.truststores)
+
+
+def _decided(verdict: Verdict, at: datetime, config: Config, listener: Listener, route: CompiledRoute) -> Explanation:
+    assert verdict.client is not None
+    decision = decide(route, verdict.client, verdict.truststores)
+    assert decision.truststore is not None  # someone vouched
+    vouch = verdict.vouch(decision.truststore)
+    reason, enforced, access, identity = decision.reason, decision.enforced, decision.checks, b""
+    if decision.allowed:
+        try:
+            identity = render(config.identities[route.config.identity], verdict.client, vouch.chain, vouch.truststore)
+        except UnrenderableIdentity as error:
+            reason, enforced, access = Reason.MALFORMED_CERTIFICATE, True, _unrenderable(decision, error)
+    return Explanation(
+        verdict,
+        at,
+        reason,
+        _first_failure(access),
+        (*vouch.checks, *access),
+        enforced,
+        vouch.truststore,
+        listener.name,
+        route.name,
+        identity,
+    )
+
+
+def _unrenderable(decision: Decision, error: UnrenderableIdentity) -> tuple[Check, ...]:
+    rule, fix = "its names fit into a header", "have the certificate issued again without such characters"
+    return (decision.checks[0], Check("access", Result.FAIL, error.detail, rule, fix))
+
+
+def _first_failure(checks: Iterable[Check]) -> str:
+    return next((check.seen for check in checks if check.result is Result.FAIL), "")

@@ -1,0 +1,95 @@
+"""How commands answer: a tree for people, JSON for programs, errors on stderr with exit status 2."""
+
+import io
+import json
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import IO, Any
+
+import click
+from rich.console import Console
+from rich.text import Text
+from rich.tree import Tree
+
+BAD_INPUT = 2
+_ENDLESS = 1 << 20
+"""Columns of what is no terminal: nothing is wrapped or cut there."""
+
+format_option = click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="text for people, json for programs.",
+)
+
+
+class BadInput(click.ClickException):
+    """What was given cannot be worked with. The message, one problem a line, goes to stderr; exit status 2."""
+
+    exit_code = BAD_INPUT
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        for line in self.message.split("\n"):
+            click.echo(printable(line), err=True)
+
+
+def print_json(value: object) -> None:
+    # ASCII alone: names in certificates are chosen by others, and a terminal acts on some characters.
+    click.echo(json.dumps(value, indent=2))
+
+
+def print_tree(*parts: Tree | Text) -> None:
+    """Colour on a terminal alone, and lines are wrapped only there: elsewhere a line stays one."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for terminals without UTF-8
+    console = Console(highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = _ENDLESS
+    for part in parts:
+        console.print(part)
+
+
+def text(value: str, style: str = "") -> Text:
+    """`value` as it is, never as markup, with what a terminal acts on made visible."""
+    return Text(printable(value), style)
+
+
+def line(*parts: str | tuple[str, str]) -> Text:
+    """Pieces, each with or without a style, one space between those that are not empty."""
+    pieces = [text(part) if isinstance(part, str) else text(*part) for part in parts]
+    return Text(" ").join(piece for piece in pieces if piece)
+
+
+def tree(label: Text, children: Iterable[Text | Tree] = ()) -> Tree:
+    grown = Tree(label, guide_style="dim")
+    for child in children:
+        grown.add(child)
+    return grown
+
+
+def printable(value: str) -> str:
+    """Control characters and marks that reorder text become escapes such as \\x1b and \\u202e."""
+    if value.isprintable():
+        return value
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in value)
+
+
+def moment(value: datetime) -> str:
+    """RFC 3339 in UTC, to the second."""
+    return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def days_left(until: datetime, at: datetime) -> int:
+    """Whole days; negative once it has passed."""
+    return (until - at).days
+
+
+def in_days(days: int) -> str:
+    """`in 30 days`, `today`, `3 days ago`."""
+    if days == 0:
+        return "today"
+    count = f"{abs(days)} day{'s' if abs(days) != 1 else ''}"
+    return f"in {count}" if days > 0 else f"{count} ago"

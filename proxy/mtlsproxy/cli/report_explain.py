@@ -1,0 +1,94 @@
+"""How an Explanation looks."""
+
+from rich.text import Text
+from rich.tree import Tree
+
+from mtlsproxy.cli.inquiry import Explanation
+from mtlsproxy.cli.report import line, moment, print_json, print_tree, text, tree
+from mtlsproxy.x509.certificate import Certificate
+from mtlsproxy.x509.evidence import Check, Result
+
+_STYLES = {Result.PASS: "green", Result.FAIL: "bold red", Result.SKIPPED: "dim"}
+_NAME_WIDTH = 20
+"""The longest name, certificate_policies."""
+
+
+def print_explanation(explanation: Explanation, output_format: str) -> None:
+    if output_format == "json":
+        print_json(as_json(explanation))
+    else:
+        checks = tree(text("checks, in the order of the data path"), map(_check, explanation.checks))
+        print_tree(_verdict(explanation), *_facts(explanation), checks)
+
+
+def as_json(explanation: Explanation) -> dict[str, object]:
+    """The shape that interfaces.md fixes."""
+    leaf = explanation.verdict.leaf
+    return {
+        "accepted": explanation.accepted,
+        "reason": explanation.reason,
+        "subject": leaf.subject if leaf else None,
+        "fingerprint_sha256": leaf.fingerprint_sha256 if leaf else None,
+        "checks": [
+            {
+                "name": check.name,
+                "result": check.result,
+                "seen": check.seen,
+                "rule": check.rule,
+                "fix": check.fix,
+            }
+            for check in explanation.checks
+        ],
+    }
+
+
+def _verdict(explanation: Explanation) -> Text:
+    if explanation.reason is None:
+        route = f", may use route {explanation.route}" if explanation.route else ""
+        return line(("accepted", "bold green"), f"by truststore {explanation.truststore}{route}")
+    if explanation.accepted:
+        words = f"in shadow mode: {explanation.reason} is logged, and let pass while route {explanation.route} says so"
+        return line(("accepted", "bold yellow"), words)
+    return line(("refused", "bold red"), (explanation.reason, "bold"), f"- {explanation.detail}")
+
+
+def _facts(explanation: Explanation) -> list[Tree | Text]:
+    leaf = explanation.verdict.leaf
+    facts: list[Tree | Text] = []
+    if leaf is not None:
+        facts.append(_certificate(leaf))
+    where = [f"judged as of {moment(explanation.at)}"]
+    where += [f"truststore {explanation.truststore}"] if explanation.truststore else []
+    where += [f"listener {explanation.listener}"] if explanation.listener else []
+    where += [f"route {explanation.route}"] if explanation.route else []
+    facts.append(text(", ".join(where)))
+    if explanation.identity:
+        lines = explanation.identity.decode("ascii").removesuffix("\r\n").split("\r\n")
+        facts.append(tree(text("the upstream is told"), (text(header, "cyan") for header in lines)))
+    return facts
+
+
+def _certificate(leaf: Certificate) -> Tree:
+    names = ", ".join(f"{kind}:{name}" for kind, name in leaf.sans.ordered)
+    return tree(
+        line("certificate", (leaf.subject or "(empty subject)", "bold")),
+        [
+            line(("issued by", "dim"), leaf.issuer or "(empty name)"),
+            *([line(("names", "dim"), names)] if names else []),
+            line(("serial", "dim"), f"{leaf.serial:X}"),
+            line(("valid", "dim"), f"{moment(leaf.not_before)} to {moment(leaf.not_after)}"),
+            line(("sha256", "dim"), leaf.fingerprint_sha256),
+        ],
+    )
+
+
+def _check(check: Check) -> Tree:
+    style = _STYLES[check.result]
+    name = check.name.ljust(_NAME_WIDTH)
+    if check.result is Result.SKIPPED:
+        return tree(line((f"{check.result:7}", style), (name, style), (check.seen or check.rule, style)))
+    label = line((f"{check.result:7}", style), (name, "bold" if check.result is Result.FAIL else ""), check.seen)
+    children = [line(("rule", "dim"), check.rule)]
+    if check.result is Result.FAIL:
+        children.append(line(("fix", "yellow"), check.fix))
+    return tree(label, children)

@@ -1,0 +1,6 @@
+"""For all tests: assertions in helper modules explain themselves as those in tests do."""
+
+import pytest
+
+for helper in ("harness", "refusals", "clients", "stepped"):
+    pytest.register_assert_rewrite(f"tests.integration.{helper}")

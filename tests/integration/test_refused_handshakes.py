@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.integration.certificates import Identity, write_key
 from tests.integration.clients import PATIENCE, V12, VERSIONS, alert, client_context, request, tls
 from tests.integration.conftest import Material, Start

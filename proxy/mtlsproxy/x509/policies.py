@@ -57,9 +57,9 @@ def _process(path: Path, *, absent_is_any: bool) -> _State:
         certificate = certificates[index]
         _intersect(state, certificate, leaf=index == 0, absent_is_any=absent_is_any)
         if index > 0:
-            state.violated |= state.explicit_policy == 0 and not state.valid
             _prepare_for_next(state, certificate)
-    # §6.1.5 (a), (b): the leaf itself uses one up, and may demand a policy of itself.
+    # §6.1.5 (a), (b): the leaf itself uses one up, and may demand a policy of itself. What ends as valid was valid at
+    # every step and the counter only falls, so that §6.1.3 (f) is judged here once for all of them.
     state.explicit_policy = max(state.explicit_policy - 1, 0)
     constraints = certificates[0].policy_constraints
     if constraints is not None and constraints.require_explicit_policy == 0:

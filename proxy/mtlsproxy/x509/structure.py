@@ -80,9 +80,7 @@ def _flaw(certificate: Certificate, *, leaf: bool) -> tuple[str, str] | None:
         oids = ", ".join(certificate.unhandled_critical)
         return f"has a critical extension that is not processed: {oids}", "none (RFC 5280 §4.2)"
     if not certificate.x509.issuer.rdns:
-        return "has an empty issuer", "a distinguished name (RFC 5280 §4.1.2.4)"
-    if not leaf and not certificate.x509.subject.rdns:
-        return "has an empty subject", "a CA has a distinguished name (RFC 5280 §4.1.2.6)"
+        return "has an empty issuer", "CAs have distinguished names (RFC 5280 §4.1.2.4, §4.1.2.6)"
     if leaf and certificate.name_constraints is not None and not certificate.is_ca:
         return "carries nameConstraints", "they are for CA certificates (RFC 5280 §4.2.1.10)"
     return None

@@ -92,6 +92,15 @@ def test_every_field_is_read_as_the_certificate_has_it() -> None:
     assert leaf.unhandled_critical == ()
 
 
+def test_distribution_points_for_some_reasons_or_of_another_issuer_are_not_taken_for_whole() -> None:
+    """RFC 5280 §4.2.1.13: such a list says nothing about the rest."""
+    here = [x509.UniformResourceIdentifier("http://c.example/a.crl")]
+    some = x509.DistributionPoint(here, None, frozenset({x509.ReasonFlags.key_compromise}), None)
+    indirect = x509.DistributionPoint(here, None, None, [x509.DirectoryName(dn("another"))])
+    points = x509.CRLDistributionPoints([some, indirect])
+    assert issue("x", CA, extra=[(points, False)]).certificate.crl_urls == ()
+
+
 def test_alternative_names_keep_their_type_and_order() -> None:
     sans = RICH.certificate.sans
     assert sans.dns == ("A.example",)

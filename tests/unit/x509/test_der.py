@@ -4,9 +4,11 @@ import pytest
 from cryptography import x509
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.x509.build import tlv
+from tests.unit.x509.build import issue, tlv
 
+from mtlsproxy.x509.certificate import parse_certificate
 from mtlsproxy.x509.der import DerError, children, dotted, enter, read
+from mtlsproxy.x509.raw import slice_certificate
 
 
 @given(st.lists(st.binary(max_size=300), max_size=5))
@@ -27,7 +29,20 @@ def test_every_truncation_is_an_error() -> None:
             read(data[:size], 0, size)
 
 
-@pytest.mark.parametrize("data", ["3080", "30810000", "308100", "30820001ff", "30850000000001ff", "1f0100", "3081"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        "3080",
+        "30810000",
+        "308100",
+        "30820001ff",
+        "30850000000001ff",
+        "1f0100",
+        "3081",
+        "308101ff",
+        "30820080" + "00" * 128,
+    ],
+)
 def test_lengths_and_tags_that_are_not_der_are_errors(data: str) -> None:
     """Indefinite, not minimal, too long, high tag numbers."""
     octets = bytes.fromhex(data)
@@ -44,6 +59,13 @@ def test_another_tag_is_an_error() -> None:
 def test_object_identifiers_are_read_as_the_library_writes_them(oid: str) -> None:
     data = x509.ExtendedKeyUsage([x509.ObjectIdentifier(oid)]).public_bytes()[2:]
     assert dotted(data, 0, len(data)) == oid
+
+
+def test_a_certificate_is_sliced_only_when_nothing_follows_it() -> None:
+    der = issue("x").certificate.der
+    assert slice_certificate(der).serial == parse_certificate(der).serial
+    with pytest.raises(DerError, match="1 bytes after the end"):
+        slice_certificate(der + b"\0")
 
 
 @pytest.mark.parametrize("data", ["0600", "060180", "06022a80", "0500"])

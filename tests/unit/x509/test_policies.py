@@ -97,6 +97,23 @@ def test_any_policy_can_be_inhibited() -> None:
     assert refused(chain(([ANY], [demand(0), no_any(1)]), ([ANY], []), ([ANY], [])))
 
 
+def test_self_issued_cas_use_up_no_certificate_and_may_assert_any_policy() -> None:
+    """RFC 5280 §6.1.3 (d)(2), §6.1.4 (h): renewing a key changes nothing for those below."""
+    for extra in ([demand(0), no_any()], [demand(0), no_any(1)]):
+        root = issue("root", ca=True, key=KEYS[0])
+        ca = issue("ca", root, ca=True, key=KEYS[1], policies=["1.2.3"], extra=extra)
+        renewed = issue("ca", ca, ca=True, key=KEYS[2], policies=[ANY])
+        leaf = issue("leaf", renewed, key=KEYS[3], policies=["1.2.3"])
+        certificates = tuple(one.certificate for one in (leaf, renewed, ca, root))
+        assert not refused(Path(certificates, (Link.SIGNED,) * 3, anchored=True))
+    root = issue("root", ca=True, key=KEYS[0])
+    ca = issue("ca", root, ca=True, key=KEYS[1], extra=[demand(2)])
+    renewed = issue("ca", ca, ca=True, key=KEYS[2])
+    leaf = issue("leaf", renewed, key=KEYS[3])
+    certificates = tuple(one.certificate for one in (leaf, renewed, ca, root))
+    assert not refused(Path(certificates, (Link.SIGNED,) * 3, anchored=True))
+
+
 def test_policies_are_followed_through_mappings() -> None:
     mapped = (["1.2.3"], [demand(0), mapping(("1.2.3", "1.7.8"))])
     assert not refused(chain(mapped, (["1.7.8"], [])))

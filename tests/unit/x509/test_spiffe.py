@@ -45,10 +45,18 @@ def test_a_workloads_id_of_the_trust_domain_is_accepted(uri: str) -> None:
         "spiffe://example.org/a/..",
         "spiffe://example.org/%61",
         "spiffe://example.org/" + "a" * 2048,
+        "spiffe:///a",
     ],
 )
 def test_anything_else_is_not_a_svid(uri: str) -> None:
     assert reason(uri) is Reason.NOT_A_SVID
+
+
+def test_a_trust_domain_has_at_most_255_characters() -> None:
+    for length, accepted in ((255, True), (256, False)):
+        sans = [x509.UniformResourceIdentifier(f"spiffe://{'a' * length}/x")]
+        finding = check_spiffe(issue("workload", key=KEY, sans=sans).certificate, "a" * length)
+        assert (finding.reason is None) == accepted
 
 
 def test_a_svid_has_exactly_one_uri() -> None:

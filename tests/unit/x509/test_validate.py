@@ -357,6 +357,15 @@ def test_version_1_certificates_are_refused_below_and_as_the_anchor() -> None:
     assert refusal(issue("client", ROOT), store=truststore(root)) is Reason.MALFORMED_CERTIFICATE
 
 
+def test_issuers_have_names() -> None:
+    """RFC 5280 §4.1.2.4, §4.1.2.6."""
+    nameless = issue("", ROOT, ca=True)
+    assert refusal(issue("client", nameless), nameless) is Reason.MALFORMED_CERTIFICATE
+    root = issue("", ca=True)
+    assert refusal(issue("client", root), store=truststore(root)) is Reason.MALFORMED_CERTIFICATE
+    accepted(issue("", ROOT, sans=[x509.DNSName("a.example")]))
+
+
 def test_a_leaf_that_constrains_names_is_refused() -> None:
     assert refusal(issue("client", ROOT, permitted=[x509.DNSName("a")])) is Reason.MALFORMED_CERTIFICATE
 

@@ -47,6 +47,7 @@ class Downstream:
         "_held",
         "_id_prefix",
         "_parser",
+        "_peer_ended",
         "_progress",
         "_rules",
         "_service",
@@ -80,6 +81,7 @@ class Downstream:
         self._body: Body | None = None
         self._exchange: Exchange | None = None
         self._held = False
+        self._peer_ended = False
         self._state = _IDLE
         self.ending = False
         self.idle_since = service.wheel.now
@@ -102,7 +104,7 @@ class Downstream:
             data = data[self._read_body(data) :]
             if not data:
                 return
-        if self._exchange is not None:
+        if self._exchange is not None or self._writing_paused:
             # Requests sent ahead of their turn wait here; no more is read until then.
             self._buffer += data
             self._hold()
@@ -113,10 +115,10 @@ class Downstream:
         """The client sends no more; an answer under way still goes out (half-close)."""
         if self._body is not None:
             self._abandon(Reason.CLIENT_ABORTED, "the client ended the connection within a request's body")
-        elif self._exchange is None:
+        elif self._exchange is None and not (self._buffer and self._held):
             self._stop()
         else:
-            self.ending = True
+            self._peer_ended = True  # what it asked before that is still answered
 
     def pause_writing(self) -> None:
         self._writing_paused = True
@@ -130,6 +132,8 @@ class Downstream:
         self._write_timer.stop()
         if self._exchange is not None:
             self._exchange.client_ready()
+        elif self._held and not self.ending:
+            self._go_on()
 
     def connection_lost(self, error: OSError | None) -> None:
         self._timer.close()
@@ -150,7 +154,7 @@ class Downstream:
     def _run(self, data: bytes) -> None:
         """Take as many requests from `data` as can be answered at once; keep the rest."""
         self._buffer = b""
-        while data and self._exchange is None and not self.ending:
+        while data and self._exchange is None and not self.ending and not self._writing_paused:
             if data.startswith(b"\r\n"):  # a stray line end before a request (RFC 9112 §2.2)
                 data = data[2:]
                 if data.startswith(b"\r\n"):
@@ -163,7 +167,11 @@ class Downstream:
                 self._refuse_head(error)
                 return
             if self._state == _HEAD:
-                return
+                break
+        if self._peer_ended and self._exchange is None and not self._writing_paused:
+            self._stop()
+        elif self._state == _HEAD:
+            return
         if data and not self.ending:
             self._buffer = data
             self._hold()
@@ -324,7 +332,7 @@ class Downstream:
         if self._body is not None:
             self._body = None
             self._stop()  # the rest of the request is not worth reading, and cannot be skipped safely
-        elif exchange.close_after or self.ending:
+        elif exchange.close_after or self.ending or (self._peer_ended and not self._buffer):
             self._stop()
         else:
             self._next()
@@ -335,7 +343,7 @@ class Downstream:
         self._service.in_flight.value -= 1
         reason, head = exchange.reason, exchange.head
         assert reason is not None
-        close = self._body is not None or self.ending or not head.keep_alive or reason in _CLOSING
+        close = self._body is not None or self.ending or (self._peer_ended and not self._buffer) or not head.keep_alive or reason in _CLOSING
         self._body = None
         content = problem(
             reason, exchange.request_id.decode(), exchange.detail, close=close, head_only=exchange.wants_no_body
@@ -361,11 +369,17 @@ class Downstream:
         self._state = _IDLE
         self._timer.start(self._service.timeouts.idle)
         self.idle_since = self._service.wheel.now
-        if self._held:
-            self._held = False
-            self._stream.resume_reading()
-            if self._buffer:
-                self._service.loop.call_soon(self._run_kept)
+        # Until the client has taken its answers it gets no further ones: what is kept for it stays bounded.
+        if self._writing_paused:
+            self._hold()
+        elif self._held:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        self._held = False
+        self._stream.resume_reading()
+        if self._buffer:
+            self._service.loop.call_soon(self._run_kept)
 
     def _run_kept(self) -> None:
         if self._exchange is None and self._buffer and not self.ending:

@@ -102,6 +102,8 @@ class Exchange:
                 self._origin.more(end)
             elif not self._over:
                 self._early.append(end)
+        if self._origin is not None:
+            self._origin.request_sent()
         if self._answered:
             if self._origin is not None:
                 origin, self._origin = self._origin, None
@@ -129,19 +131,19 @@ class Exchange:
         self._origin = connection
         if self._attempts:
             connection.server.retries.value += 1
+        self._downstream.upstream_ready()  # before anything is written: that may already be too much for the upstream
         self._asked_at = perf_counter()
         early, self._early = self._early, []
         request = self._request
         if self.admission.target.host_of_server:
             request = request.replace(b"\r\nHost: \r\n", b"\r\nHost: %b\r\n" % connection.server.authority.encode(), 1)
         connection.ask(self, b"".join((request, *early)) if early else request)
-        self._downstream.upstream_ready()
 
-    def not_lent(self, reason: Reason, detail: str) -> None:
+    def not_lent(self, reason: Reason, detail: str, *, again: bool) -> None:
         if self._over:
             return
         # Nothing was sent, so any method may be tried again.
-        if reason is Reason.UPSTREAM_UNAVAILABLE and self._may_repeat():
+        if again and self._may_repeat():
             self.admission.target.upstream.lend(self)
         else:
             self._end_with(reason, detail)

@@ -63,6 +63,7 @@ class Origin:
         "_head",
         "_interims",
         "_left",
+        "_paused",
         "_reusable",
         "_state",
         "_timer",
@@ -86,6 +87,7 @@ class Origin:
         self._body: Body | None = None
         self._left = 0
         self._reusable = False
+        self._paused = False
         self.answered = False
         """Whether a byte of the answer to the request under way has come."""
         self.stream = SocketStream(loop, sock, _uncounted, _uncounted)
@@ -98,12 +100,19 @@ class Origin:
         """Begin an exchange with the head of a request, and what there is of its body."""
         self._asker = asker
         self.answered = False
-        self._timer.start(asker.response_timeout)
+        # While the client is still sending, only an upstream that does not take it is slow: see pause_writing.
+        if asker.request_sent:
+            self._timer.start(asker.response_timeout)
+        else:
+            self._timer.stop()
         self.stream.write(data)
 
     def more(self, data: bytes | memoryview) -> None:
         """More of the request's body, framed."""
         self.stream.write(data)
+
+    def request_sent(self) -> None:
+        """That was all of the request: from now on the upstream's time runs."""
         if self._state == _HEAD and self._asker is not None:
             self._timer.start(self._asker.response_timeout)
 
@@ -118,10 +127,12 @@ class Origin:
 
     def pause(self) -> None:
         """The client does not take the answer: stop reading it."""
+        self._paused = True
         self._timer.stop()
         self.stream.pause_reading()
 
     def resume(self) -> None:
+        self._paused = False
         if self._asker is not None:
             self._timer.start(self._asker.body_timeout)
         self.stream.resume_reading()
@@ -163,7 +174,7 @@ class Origin:
             self._fail(error.reason, error.detail)
             return
         if self._asker is asker:
-            if self._state in (_LENGTH, _OTHER):
+            if not self._paused and self._state in (_LENGTH, _OTHER):
                 self._timer.start(asker.body_timeout)
             asker.flush()
 
@@ -181,12 +192,18 @@ class Origin:
             self._fail(Reason.UPSTREAM_ERROR, "the upstream closed the connection within its answer")
 
     def pause_writing(self) -> None:
-        if self._asker is not None:
-            self._asker.upstream_slow()
+        asker = self._asker
+        if asker is not None:
+            if self._state == _HEAD:
+                self._timer.start(asker.response_timeout)
+            asker.upstream_slow()
 
     def resume_writing(self) -> None:
-        if self._asker is not None:
-            self._asker.upstream_ready()
+        asker = self._asker
+        if asker is not None:
+            if self._state == _HEAD and not asker.request_sent:
+                self._timer.stop()
+            asker.upstream_ready()
 
     def connection_lost(self, error: OSError | None) -> None:
         self._timer.close()
@@ -286,6 +303,9 @@ class Origin:
         self._state = _HEAD
         self._interims = 0
         self._head = self._body = None
+        if self._paused:  # by a slow client
+            self._paused = False
+            self.stream.resume_reading()
         if self._reusable and not self.stream.unsent:
             self.server.upstream.give_back(self)
         else:

@@ -96,10 +96,13 @@ def parse_response_head(data: bytes) -> ResponseHead:
     version = parser.get_http_version()
     if version not in _VERSIONS or head.status < 100:
         raise _malformed("a malformed status line")
-    head.settle(parser.should_keep_alive() if head.content_length is not None else _keeps_alive(version, head))
+    head.settle(_keeps_alive(version, head._tokens))
     return head
 
 
-def _keeps_alive(version: str, head: ResponseHead) -> bool:
-    # llhttp says no for a message that it thinks ends with the connection, such as an answer to HEAD.
-    return version == "1.1" and b"close" not in (head._tokens or b"").lower()
+def _keeps_alive(version: str, tokens: bytes | None) -> bool:
+    """RFC 9112 §9.3. (llhttp's own answer is wrong once it has seen the end of the message.)"""
+    if tokens is None:
+        return version == "1.1"
+    lowered = tokens.lower()
+    return b"close" not in lowered and (version == "1.1" or b"keep-alive" in lowered)

@@ -20,7 +20,7 @@ LINGER = 2.0
 """Seconds to go on discarding what a peer still sends after our last byte, so that a reset does not destroy it unread."""
 
 FLUSH = 10.0
-"""Seconds that a closing stream waits for the peer to take what is kept."""
+"""Seconds in which the peer of a closing stream must take something of what is kept."""
 
 LINGER_BYTES = 1024 * 1024
 """What is discarded at most meanwhile."""
@@ -250,10 +250,16 @@ class SocketStream:
             return
         self._closing = True
         if self._out:
-            # The handler has said its last word: what remains is bounded, and so is the time to take it.
-            self._last_call = self._loop.call_later(FLUSH, self._lose, None)
+            # The handler has said its last word: what remains is bounded, and a peer that takes none of it is left.
+            self._last_call = self._loop.call_later(FLUSH, self._flush_or_lose, self.progress)
         else:
             self._finish()
+
+    def _flush_or_lose(self, progress: int) -> None:
+        if self.progress == progress:
+            self._lose(None)
+        else:
+            self._last_call = self._loop.call_later(FLUSH, self._flush_or_lose, self.progress)
 
     def _finish(self) -> None:
         if self._last_call is not None:

@@ -2,14 +2,13 @@
 
 import asyncio
 import socket
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from mtlsproxy.reasons import Reason
 from mtlsproxy.transport.stream import Counter
-from mtlsproxy.transport.wheel import TimerWheel
+from mtlsproxy.transport.wheel import TICK, TimerWheel
 from mtlsproxy.upstream.connect import Connecting
 
 
@@ -31,7 +30,12 @@ class Borrower(Protocol):
 
     def lent(self, connection: Lendable) -> None: ...
 
-    def not_lent(self, reason: Reason, detail: str) -> None: ...
+    response_timeout: float
+    """Seconds that it waits for a connection, at most, when all are busy."""
+
+    def not_lent(self, reason: Reason, detail: str, *, again: bool) -> None:
+        """again: whether another attempt could end otherwise."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,9 @@ class Upstream:
         self._make = make
         self.servers: list[Server] = []
         self._turn = 0
-        self._waiting: deque[Borrower] = deque()
+        self._waiting: dict[Borrower, float] = {}
+        """Until when each waits; first come, first served."""
+        self._patience = wheel.timer(self._check_waiting)
         self._closed = False
 
     @property
@@ -104,14 +110,29 @@ class Upstream:
                 self._connect(server, borrower)
                 return
         if len(self._waiting) >= self.settings.queue:
-            borrower.not_lent(Reason.UPSTREAM_UNAVAILABLE, f"{len(self._waiting)} requests wait already (queue)")
+            detail = f"{len(self._waiting)} requests wait already (queue)"
+            borrower.not_lent(Reason.UPSTREAM_UNAVAILABLE, detail, again=False)
             return
-        self._waiting.append(borrower)
+        self._waiting[borrower] = self._wheel.now + borrower.response_timeout
+        self._patience.start(TICK)
+
+    def _check_waiting(self) -> None:
+        now = self._wheel.now
+        for borrower in [b for b, until in self._waiting.items() if until <= now]:
+            del self._waiting[borrower]
+            detail = f"no connection became free in {borrower.response_timeout:g}s (max_connections)"
+            borrower.not_lent(Reason.UPSTREAM_UNAVAILABLE, detail, again=False)
+        if self._waiting:
+            self._patience.start(TICK)
+
+    def _next_waiting(self) -> Borrower:
+        borrower = next(iter(self._waiting))
+        del self._waiting[borrower]
+        return borrower
 
     def give_up(self, borrower: Borrower) -> None:
         """`borrower` no longer waits. A connection made for it goes to the next, or rests."""
-        if borrower in self._waiting:
-            self._waiting.remove(borrower)
+        self._waiting.pop(borrower, None)
 
     def _connect(self, server: Server, borrower: Borrower) -> None:
         server.open += 1
@@ -124,7 +145,7 @@ class Upstream:
             server.connecting.discard(attempt)
             server.failures.value += 1
             self.gone(server)
-            borrower.not_lent(reason, detail)
+            borrower.not_lent(reason, detail, again=reason is Reason.UPSTREAM_UNAVAILABLE)
 
         attempt = Connecting(
             self._loop, self._wheel, server.host, server.port, self.settings.connect_timeout, connected, failed
@@ -135,7 +156,7 @@ class Upstream:
         """`connection` finished an exchange and is fit for another."""
         connection.lent_before = True
         if self._waiting:
-            self._waiting.popleft().lent(connection)
+            self._next_waiting().lent(connection)
         elif self._closed:
             connection.close()
         else:
@@ -153,7 +174,7 @@ class Upstream:
         if connection is not None:
             self.withdraw(connection)
         if self._waiting:
-            self._connect(server, self._waiting.popleft())
+            self._connect(server, self._next_waiting())
 
     def close(self) -> None:
         """Close what rests; what is lent ends with its exchange."""

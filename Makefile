@@ -28,8 +28,11 @@ check: setup
 	@$(BIN)/lint-imports --config pyproject.toml
 	@$(BIN)/mtlsproxy schema | diff - config/schema.json || { echo "config/schema.json has drifted: $(BIN)/mtlsproxy schema > config/schema.json" >&2; exit 1; }
 
+# Beside nginx, HAProxy and Caddy on the same work; needs cc, libssl-dev and nginx. ARGS='--scenarios small,full'
+BENCH ?= ../shared/bench/compare.py
 bench: setup
-	@$(BIN)/python tests/bench/compare.py $(ARGS)
+	@test -f $(BENCH) || { echo "no benchmark at $(BENCH): say where it is with make bench BENCH=..." >&2; exit 2; }
+	@$(BIN)/python $(BENCH) $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

@@ -465,6 +465,12 @@ class Downstream:
     def is_idle(self) -> bool:
         return self._exchange is None and not self._buffer and not self.ending
 
+    def verdict_ran_out(self) -> None:
+        """A certificate or a revocation list has ended: who no longer passes is let go after the answer under way."""
+        self._judge_again(self._service.rules)
+        if self.visitor.verdict.reason is not None:
+            self.drain()
+
     def drain(self) -> None:
         """End after the answer under way; at once when there is none."""
         if self._exchange is None:

@@ -23,6 +23,9 @@ from mtlsproxy.transport.wheel import TimerWheel
 from mtlsproxy.verdict.judge import Verdict
 from mtlsproxy.x509.certificate import Certificate, MalformedCertificate, parse_certificate
 
+SWEEP = 1.0
+"""Seconds between looks at connections whose verdict has run out: an idle one asks for nothing that would show it."""
+
 _IDLE_CANDIDATES = 64
 """Idle connections found in one scan at the limit: the scan's cost is shared by as many new connections."""
 
@@ -105,6 +108,14 @@ class ListenerRuntime:
         metrics.connections.watch((name,), lambda: self.acceptor.connections)
         metrics.connections_total.watch((name,), lambda: self.acceptor.accepted)
         self.addresses: list[tuple[str, int]] = []
+        self._sweeper = wheel.timer(self._sweep)
+        self._sweeper.start(SWEEP)
+
+    def _sweep(self) -> None:
+        now = time.time()
+        for downstream in [d for d in self.service.connections if d.deadline <= now]:
+            downstream.verdict_ran_out()
+        self._sweeper.start(SWEEP)
 
     def listen(self, sock: socket.socket) -> None:
         address = sock.getsockname()

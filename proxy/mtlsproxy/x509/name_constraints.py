@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 from mtlsproxy.reasons import Reason
 from mtlsproxy.x509.certificate import Certificate
 from mtlsproxy.x509.names import Rdn, canonical
-from mtlsproxy.x509.path import Finding, Path, failed, passed
+from mtlsproxy.x509.path import Finding, Path, failed, passed, skipped
 
 NAME = "name_constraints"
 MAX_COMPARISONS = 10_000
@@ -54,12 +54,15 @@ def check_name_constraints(path: Path, budget: Comparisons) -> Finding:
     constraining = [
         (index, c.name_constraints) for index, c in enumerate(path.certificates) if index and c.name_constraints
     ]
+    if constraining and not path.genuine:
+        # Anybody could have written these constraints, and made them expensive.
+        return skipped(NAME, "constraints of CAs that no trust anchor vouches for", rule)
+    names = [names_of(certificate) for certificate in path.certificates[:-1]] if constraining else []
     for index, constraints in constraining:
         for below in range(index):
-            certificate = path.certificates[below]
-            if below and certificate.self_issued:
+            if below and path.certificates[below].self_issued:
                 continue
-            problem = _problem(names_of(certificate), constraints, budget)
+            problem = _problem(names[below], constraints, budget)
             if problem is not None:
                 seen = f"{path.role(below)}: {problem} (constraint of {path.role(index)})"
                 fix = "ask the CA for a certificate whose names it may issue, or use a CA that may issue these"

@@ -43,6 +43,11 @@ class Path:
         return self.certificates[1:]
 
     @property
+    def genuine(self) -> bool:
+        """Whether a trust anchor stands behind every certificate, by signatures that verify."""
+        return self.anchored and all(link is Link.SIGNED for link in self.links)
+
+    @property
     def below_anchor(self) -> tuple[Certificate, ...]:
         return self.certificates[:-1] if self.anchored and len(self.certificates) > 1 else self.certificates
 

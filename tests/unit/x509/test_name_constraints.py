@@ -200,6 +200,21 @@ def test_lower_cas_can_narrow_and_never_widen() -> None:
         assert isinstance(outcome, Verified) == verified
 
 
+def test_constraints_that_nobody_vouches_for_are_not_judged() -> None:
+    """A stranger's CA could carry a hundred thousand of them."""
+    stranger = issue("stranger", ca=True, permitted=[dns("example.com")])
+    leaf = issue("client", stranger, sans=[dns("a.example.org")])
+    outcome = validate(leaf.certificate, [stranger.certificate], truststore(issue("root", ca=True)), NOW)
+    assert isinstance(outcome, Refused)
+    assert outcome.reason is Reason.UNTRUSTED_ISSUER
+    assert {c.name: c.result for c in outcome.checks}["name_constraints"] is Result.SKIPPED
+    root = issue("stranger", ca=True, permitted=[dns("example.com")], identifiers=False)
+    forged = validate(leaf.certificate, [], truststore(root), NOW)
+    assert isinstance(forged, Refused)
+    assert forged.reason is Reason.BAD_SIGNATURE
+    assert {c.name: c.result for c in forged.checks}["name_constraints"] is Result.SKIPPED
+
+
 def path_of(leaf: Issued, root: Issued) -> Path:
     return Path((leaf.certificate, root.certificate), (Link.SIGNED,), anchored=True)
 

@@ -59,6 +59,7 @@ class Exchange:
         self.response_timeout = target.response_timeout
         self.body_timeout = target.body_timeout
         self._chunked_up = head.chunked
+        self._is_repeatable = self.request_sent and head.method in _IDEMPOTENT
         self._early: list[bytes] = []
         self._joined: list[bytes] = []
 
@@ -123,7 +124,7 @@ class Exchange:
         if self._over:  # the client left meanwhile
             connection.server.upstream.give_back(connection)
             return
-        if connection.lent_before and not self._is_repeatable and connection.is_stale:
+        if not self._is_repeatable and connection.lent_before and connection.is_stale:
             # What cannot be asked again must not be lost to a server that closes just now.
             connection.close()
             self.admission.target.upstream.lend(self)
@@ -159,7 +160,7 @@ class Exchange:
     def interim(self, head: ResponseHead) -> None:
         """1xx passes on, but not to HTTP/1.0 clients (RFC 9110 §15.2)."""
         if self.head.version_1_1:
-            self._joined += (b"HTTP/1.1 %d %b\r\n" % (head.status, head.phrase), *head.fields, b"\r\n")
+            self._joined += (b"HTTP/1.1 %d %b\r\n" % (head.status, head.phrase), head.lines, b"\r\n")
 
     def response_head(self, head: ResponseHead, has_body: bool) -> None:
         self.upstream_seconds = perf_counter() - self._asked_at
@@ -167,7 +168,7 @@ class Exchange:
         self.status = head.status
         out = self._joined
         out.append(b"HTTP/1.1 %d %b\r\n" % (head.status, head.phrase))
-        out += head.fields
+        out.append(head.lines)
         if not has_body:
             # To HEAD and in 304 it says what a GET would get; 204 has none (RFC 9110 §8.6).
             if head.content_length is not None and head.status != 204:
@@ -243,10 +244,6 @@ class Exchange:
             and not origin.answered
             and self._is_repeatable
         )
-
-    @property
-    def _is_repeatable(self) -> bool:
-        return not self.head.has_body and self.head.method in _IDEMPOTENT
 
     def upstream_slow(self) -> None:
         self._downstream.upstream_slow()

@@ -36,7 +36,7 @@ class Forwarding:
             (
                 b"%b %b HTTP/1.1\r\n" % (head.method_bytes, head.target),
                 self._lines,
-                *head.fields,
+                head.lines,
                 via,
                 b"X-Request-Id: %b\r\n" % request_id,
                 framing,

@@ -62,6 +62,7 @@ class Origin:
         "_buffer",
         "_head",
         "_interims",
+        "_known",
         "_left",
         "_paused",
         "_reusable",
@@ -86,6 +87,7 @@ class Origin:
         self._head: ResponseHead | None = None
         self._body: Body | None = None
         self._left = 0
+        self._known: tuple[bytes, ResponseHead] = (b"", ResponseHead())
         self._reusable = False
         self._paused = False
         self.answered = False
@@ -228,7 +230,12 @@ class Origin:
                     raise BadMessage(Reason.UPSTREAM_ERROR, f"the upstream's answer: a head of over {MAX_HEAD} bytes")
                 self._buffer = window
                 return
-            head = parse_response_head(window[: end + 4])
+            known, head = self._known
+            if len(window) != end + 4:
+                window = window[: end + 4]
+            if window != known:
+                head = parse_response_head(window)
+                self._known = (window, head)  # the same answer often comes again
             data = data[end + 4 :]
             if head.status >= 200:
                 break

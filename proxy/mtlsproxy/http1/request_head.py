@@ -10,6 +10,7 @@ from mtlsproxy.http1.fields import Action, FieldRules, without
 from mtlsproxy.reasons import Reason
 
 _LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([^\x00-\x20\x7f-\xff]+) HTTP/([0-9])\.([0-9])")
+_PLAIN_LINE = re.compile(rb"([A-Z-]+) (/[^\x00-\x20#\x7f-\xff]*) HTTP/1\.1")
 _LOOKS_LIKE_HTTP = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ \S+ HTTP/[0-9.]+")
 _AUTHORITY = re.compile(rb"(?:([A-Za-z0-9_](?:[A-Za-z0-9._-]{0,253}[A-Za-z0-9_.])?)|\[([0-9A-Fa-f:.]{2,45})\])(?::([0-9]{1,5}))?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
@@ -47,6 +48,8 @@ class RequestHead:
     te_trailers = False
     request_id: bytes | None = None
     via: bytes | None = None
+    lines = b""
+    """`fields` as they pass on, joined."""
 
     def __init__(self) -> None:
         self.fields: list[bytes] = []
@@ -59,7 +62,10 @@ class RequestHead:
 class RequestHeadParser:
     """Parses one head after another of a connection. Heads come whole: what ends in an empty line."""
 
-    __slots__ = ("_codings", "_head", "_hosts", "_limits", "_parser", "_rules", "_tokens", "_whole")
+    __slots__ = (
+        "_codings", "_head", "_hosts", "_known", "_known_fields", "_known_method", "_limits", "_parser", "_rules",
+        "_tokens", "_whole",
+    )  # fmt: skip
 
     def __init__(self, limits: HeadLimits, rules: FieldRules) -> None:
         self._limits = limits
@@ -70,6 +76,9 @@ class RequestHeadParser:
         self._tokens: list[bytes] = []
         self._codings: list[bytes] = []
         self._whole = False
+        self._known: dict[str, object] = {}
+        self._known_fields = b""
+        self._known_method = b""
 
     def check_partial(self, data: bytes | bytearray) -> None:
         """`data` has no empty line yet. Raises BadMessage when it can no longer become a head within the limits."""
@@ -85,6 +94,26 @@ class RequestHeadParser:
     def parse(self, data: bytes) -> RequestHead:
         """`data`: from the request line to the empty line, both included. Raises BadMessage."""
         line_end = data.index(b"\r\n")
+        # Most clients send the same fields with every request: what they mean need not be found out again.
+        if data[line_end:] == self._known_fields and line_end <= self._limits.request_line:
+            known = _PLAIN_LINE.fullmatch(data, 0, line_end)
+            if known is not None and known[1] == self._known_method:
+                return self._same_fields(known[2])
+        head = self._parse(data, line_end)
+        if head.target.startswith(b"/") and head.version_1_1 and _PLAIN_LINE.fullmatch(data, 0, line_end):
+            self._known = dict(vars(head))
+            self._known_fields = data[line_end:]
+            self._known_method = head.method_bytes
+        return head
+
+    def _same_fields(self, target: bytes) -> RequestHead:
+        head = RequestHead.__new__(RequestHead)
+        head.__dict__.update(self._known)
+        head.target = target
+        head.path = target.partition(b"?")[0]
+        return head
+
+    def _parse(self, data: bytes, line_end: int) -> RequestHead:
         line = _LINE.fullmatch(data, 0, line_end)
         self._check_limits(data, line_end)
         if line is None:
@@ -103,6 +132,7 @@ class RequestHeadParser:
             self._apply_connection(head)
         if minor == b"0":
             head.version_1_1 = head.keep_alive = False
+        head.lines = b"".join(head.fields)
         return head
 
     def _check_limits(self, data: bytes, line_end: int) -> None:

@@ -33,6 +33,8 @@ class ResponseHead:
     content_length: int | None = None
     chunked = False
     keep_alive = True
+    lines = b""
+    """`fields` as they pass on, joined."""
     _coding: bytes | None = None
     _tokens: bytes | None = None
 
@@ -97,6 +99,7 @@ def parse_response_head(data: bytes) -> ResponseHead:
     if version not in _VERSIONS or head.status < 100:
         raise _malformed("a malformed status line")
     head.settle(_keeps_alive(version, head._tokens))
+    head.lines = b"".join(head.fields)
     return head
 
 

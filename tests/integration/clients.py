@@ -128,11 +128,13 @@ def client_context(
 
 
 @contextlib.contextmanager
-def tls(port: int, context: ssl.SSLContext, server_name: str = "proxy.test") -> Iterator[Connection]:
+def tls(
+    port: int, context: ssl.SSLContext, server_name: str | None = "proxy.test", session: ssl.SSLSession | None = None
+) -> Iterator[Connection]:
     """A connection whose handshake the client thinks complete (in TLS 1.3 the server may still refuse it)."""
     with (
         socket.create_connection(("127.0.0.1", port), PATIENCE) as raw,
-        context.wrap_socket(raw, server_hostname=server_name, suppress_ragged_eofs=False) as sock,
+        context.wrap_socket(raw, server_hostname=server_name, suppress_ragged_eofs=False, session=session) as sock,
     ):
         yield Connection(sock)
 

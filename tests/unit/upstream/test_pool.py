@@ -1,0 +1,284 @@
+"""Which connection a borrower gets, who waits, and what becomes of connections; over real sockets."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+
+from mtlsproxy.reasons import Reason
+from mtlsproxy.transport.stream import NullCounter
+from mtlsproxy.transport.wheel import TimerWheel
+from mtlsproxy.upstream.pool import Lendable, PoolSettings, Server, Upstream
+
+PATIENCE = 10.0
+
+
+class Lent:
+    """A connection of the pool's, as little of one as will do."""
+
+    def __init__(self, sock: socket.socket, server: Server) -> None:
+        self.sock = sock
+        self.server = server
+        self.lent_before = False
+        self.resting: list[float] = []
+
+    def rest(self, seconds: float) -> None:
+        self.resting.append(seconds)
+
+    def close(self) -> None:
+        self.sock.close()
+
+    def end(self) -> None:
+        """Its stream is gone, and says so."""
+        self.sock.close()
+        self.server.upstream.gone(self.server, self)
+
+
+class Borrower:
+    def __init__(self, response_timeout: float = PATIENCE) -> None:
+        self.response_timeout = response_timeout
+        self.got: Lent | None = None
+        self.refused: tuple[Reason, str] | None = None
+        self.again: bool | None = None
+        self.said = asyncio.Event()
+
+    def lent(self, connection: Lendable) -> None:
+        assert isinstance(connection, Lent)
+        assert not self.said.is_set()
+        self.got = connection
+        self.said.set()
+
+    def not_lent(self, reason: Reason, detail: str, *, again: bool) -> None:
+        assert not self.said.is_set()
+        self.refused, self.again = (reason, detail), again
+        self.said.set()
+
+
+class Pool:
+    """An upstream whose servers are listening sockets of this test."""
+
+    def __init__(self, wheel: TimerWheel, stack: contextlib.ExitStack) -> None:
+        self._wheel = wheel
+        self._stack = stack
+        self.made: list[Lent] = []
+
+    def upstream(self, servers: int = 1, max_connections: int = 2, queue: int = 2) -> Upstream:
+        loop = asyncio.get_running_loop()
+        settings = PoolSettings("u", connect_timeout=0.3, idle_timeout=7, max_connections=max_connections, queue=queue)
+        upstream = Upstream(loop, self._wheel, settings, self._make)
+        for _ in range(servers):
+            listening = self._stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            upstream.servers.append(self.server(upstream, listening.getsockname()[1]))
+        return upstream
+
+    def server(self, upstream: Upstream, port: int) -> Server:
+        return Server(upstream, f"http://127.0.0.1:{port}", "127.0.0.1", port, NullCounter(), NullCounter())
+
+    def _make(self, _loop: asyncio.AbstractEventLoop, _wheel: TimerWheel, sock: socket.socket, server: Server) -> Lent:
+        self.made.append(Lent(self._stack.enter_context(sock), server))
+        return self.made[-1]
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[Pool]:
+    wheel = TimerWheel(asyncio.get_running_loop())
+    with contextlib.ExitStack() as stack:
+        yield Pool(wheel, stack)
+    wheel.close()
+
+
+async def borrowed(upstream: Upstream, borrower: Borrower | None = None) -> Lent:
+    borrower = borrower or Borrower()
+    upstream.lend(borrower)
+    return await got(borrower)
+
+
+async def got(borrower: Borrower) -> Lent:
+    async with asyncio.timeout(PATIENCE):
+        await borrower.said.wait()
+    assert borrower.got is not None, borrower.refused
+    return borrower.got
+
+
+def silent(borrower: Borrower) -> bool:
+    return not borrower.said.is_set()
+
+
+async def test_a_connection_that_came_back_is_lent_again(pool: Pool) -> None:
+    upstream = pool.upstream()
+    first = await borrowed(upstream)
+    assert not first.lent_before
+    upstream.give_back(first)
+    assert first.resting == [7]
+    assert first.lent_before
+    second = Borrower()
+    upstream.lend(second)
+    assert second.got is first, "at once, from inside the call"
+    assert upstream.servers[0].open == 1
+    assert upstream.servers[0].idle == []
+
+
+async def test_the_latest_that_came_back_is_lent_first(pool: Pool) -> None:
+    """The others may reach their idle timeout."""
+    upstream = pool.upstream()
+    one, two = await borrowed(upstream), await borrowed(upstream)
+    upstream.give_back(two)
+    upstream.give_back(one)
+    assert await borrowed(upstream) is one
+
+
+async def test_no_more_than_max_connections_are_open_and_the_next_waits(pool: Pool) -> None:
+    upstream = pool.upstream(max_connections=2)
+    one, two = await borrowed(upstream), await borrowed(upstream)
+    waiting = Borrower()
+    upstream.lend(waiting)
+    assert upstream.servers[0].open == 2
+    assert silent(waiting)
+    upstream.give_back(two)
+    assert await got(waiting) is two
+    assert two.resting == [], "it never rested"
+    one.end()
+
+
+async def test_the_queue_is_first_come_first_served_and_limited(pool: Pool) -> None:
+    upstream = pool.upstream(max_connections=1, queue=2)
+    connection = await borrowed(upstream)
+    first, second, third = Borrower(), Borrower(), Borrower()
+    for borrower in (first, second, third):
+        upstream.lend(borrower)
+    assert third.refused is not None
+    assert (third.refused[0], third.again) == (Reason.UPSTREAM_UNAVAILABLE, False)
+    upstream.give_back(connection)
+    assert (first.got, silent(second)) == (connection, True)
+    upstream.give_back(connection)
+    assert second.got is connection
+
+
+async def test_who_waits_too_long_is_told(pool: Pool) -> None:
+    upstream = pool.upstream(max_connections=1)
+    connection = await borrowed(upstream)
+    hasty, patient = Borrower(0.2), Borrower()
+    upstream.lend(hasty)
+    upstream.lend(patient)
+    async with asyncio.timeout(PATIENCE):
+        await hasty.said.wait()
+    assert hasty.refused is not None
+    assert hasty.refused[0] is Reason.UPSTREAM_UNAVAILABLE
+    assert silent(patient)
+    upstream.give_back(connection)
+    assert patient.got is connection
+
+
+async def test_who_gives_up_is_passed_over(pool: Pool) -> None:
+    upstream = pool.upstream(max_connections=1, queue=1)
+    connection = await borrowed(upstream)
+    gone, next_one = Borrower(), Borrower()
+    upstream.lend(gone)
+    upstream.give_up(gone)
+    upstream.give_up(gone)  # once more does no harm
+    upstream.lend(next_one)
+    upstream.give_back(connection)
+    assert (silent(gone), next_one.got) == (True, connection)
+
+
+async def test_a_place_that_becomes_free_is_filled_for_who_waits(pool: Pool) -> None:
+    upstream = pool.upstream(max_connections=1)
+    connection = await borrowed(upstream)
+    waiting = Borrower()
+    upstream.lend(waiting)
+    connection.end()
+    other = await got(waiting)
+    assert other is not connection
+    assert upstream.servers[0].open == 1
+
+
+async def test_a_connection_that_ends_while_it_rests_is_not_lent(pool: Pool) -> None:
+    upstream = pool.upstream()
+    one, two = await borrowed(upstream), await borrowed(upstream)
+    upstream.give_back(one)
+    upstream.give_back(two)
+    two.end()
+    assert upstream.servers[0].open == 1
+    assert await borrowed(upstream) is one
+
+
+async def test_a_withdrawn_connection_is_not_lent_though_its_end_comes_later(pool: Pool) -> None:
+    upstream = pool.upstream(max_connections=1)
+    connection = await borrowed(upstream)
+    upstream.give_back(connection)
+    upstream.withdraw(connection)
+    waiting = Borrower()
+    upstream.lend(waiting)
+    assert silent(waiting)
+    connection.end()
+    assert await got(waiting) is not connection
+
+
+async def test_servers_take_turns(pool: Pool) -> None:
+    upstream = pool.upstream(servers=3, max_connections=2)
+    found = [(await borrowed(upstream)).server for _ in range(6)]
+    assert found == upstream.servers * 2
+    assert [server.open for server in upstream.servers] == [2, 2, 2]
+
+
+async def test_a_full_server_is_passed_over(pool: Pool) -> None:
+    upstream = pool.upstream(servers=2, max_connections=1)
+    first = await borrowed(upstream)
+    assert (await borrowed(upstream)).server is upstream.servers[1]
+    upstream.give_back(first)
+    assert await borrowed(upstream) is first
+
+
+async def test_a_refused_connect_frees_its_place_and_is_counted(pool: Pool) -> None:
+    """And may be asked for again: nothing was sent."""
+    upstream = pool.upstream(servers=0, max_connections=1)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        upstream.servers.append(pool.server(upstream, closed.getsockname()[1]))
+        for count in (1, 2):
+            borrower = Borrower()
+            upstream.lend(borrower)
+            async with asyncio.timeout(PATIENCE):
+                await borrower.said.wait()
+            assert borrower.refused is not None
+            assert (borrower.refused[0], borrower.again) == (Reason.UPSTREAM_UNAVAILABLE, True)
+            assert upstream.servers[0].open == 0
+            assert upstream.servers[0].failures.value == count
+
+
+async def test_everyone_who_waits_is_told_when_connects_fail(pool: Pool) -> None:
+    upstream = pool.upstream(servers=0, max_connections=1, queue=5)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        upstream.servers.append(pool.server(upstream, closed.getsockname()[1]))
+        borrowers = [Borrower() for _ in range(6)]
+        for borrower in borrowers:
+            upstream.lend(borrower)
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.gather(*(borrower.said.wait() for borrower in borrowers))
+    assert all(borrower.refused and borrower.refused[0] is Reason.UPSTREAM_UNAVAILABLE for borrower in borrowers)
+    assert upstream.servers[0].open == 0
+
+
+async def test_closing_ends_what_rests_and_what_comes_back(pool: Pool) -> None:
+    upstream = pool.upstream()
+    resting, busy = await borrowed(upstream), await borrowed(upstream)
+    upstream.give_back(resting)
+    upstream.close()
+    assert resting.sock.fileno() == -1
+    assert busy.sock.fileno() != -1
+    upstream.give_back(busy)
+    assert busy.sock.fileno() == -1
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "authority"),
+    [("a.test", 80, "a.test"), ("a.test", 8080, "a.test:8080"), ("::1", 80, "[::1]"), ("::1", 81, "[::1]:81")],
+)
+async def test_the_authority_of_a_server_is_what_goes_into_host(
+    pool: Pool, host: str, port: int, authority: str
+) -> None:
+    server = Server(pool.upstream(), "", host, port, NullCounter(), NullCounter())
+    assert server.authority == authority

@@ -59,10 +59,6 @@ class RecordingUpstream:
     def answer(self, data: bytes) -> None:
         self.script = lambda _request, _connection: data
 
-    def forget(self) -> None:
-        self.requests.clear()
-        self.received.clear()
-
 
 @contextlib.contextmanager
 def recording_upstream() -> Iterator[RecordingUpstream]:

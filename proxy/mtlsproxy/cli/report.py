@@ -88,8 +88,9 @@ def days_left(until: datetime, at: datetime) -> int:
 
 
 def in_days(days: int) -> str:
-    """`in 30 days`, `today`, `3 days ago`."""
-    if days == 0:
+    """What `days_left` found, in words: `in 30 days`, `today`, `3 days ago`."""
+    count = days if days >= 0 else -days - 1
+    if count == 0:
         return "today"
-    count = f"{abs(days)} day{'s' if abs(days) != 1 else ''}"
-    return f"in {count}" if days > 0 else f"{count} ago"
+    words = f"{count} day{'s' if count != 1 else ''}"
+    return f"in {words}" if days > 0 else f"{words} ago"

@@ -85,8 +85,10 @@ def test_moments_are_rfc_3339_in_utc() -> None:
         (NOW + timedelta(days=30, hours=1), 30, "in 30 days"),
         (NOW + timedelta(days=1), 1, "in 1 day"),
         (NOW + timedelta(hours=23), 0, "today"),
-        (NOW - timedelta(hours=1), -1, "1 day ago"),
-        (NOW - timedelta(days=3), -3, "3 days ago"),
+        (NOW, 0, "today"),
+        (NOW - timedelta(hours=1), -1, "today"),
+        (NOW - timedelta(days=1, hours=1), -2, "1 day ago"),
+        (NOW - timedelta(days=3, hours=1), -4, "3 days ago"),
     ],
 )
 def test_days_are_whole_and_the_past_is_negative(until: datetime, days: int, words: str) -> None:

@@ -56,7 +56,7 @@ async def serve(material: Material) -> None:
 
 
 async def start_admin(config: Config, metrics: Metrics, status: Status) -> AdminHandle:
-    from mtlsproxy.admin.server import AdminError, start_admin  # noqa: PLC0415
+    from mtlsproxy.admin.server import AdminError, start_admin
 
     try:
         return await start_admin(config.admin, metrics, status)

@@ -7,9 +7,13 @@ our own counting and chunk decoding, and both are written anew.
     request_head  bytes of a request's head to `RequestHead`, or `BadMessage` with the reason that answers it
     response_head the same for an upstream's answer
     body          message bodies: by length, by chunks, until close
+    gate          may a request pass, and to where
+    visitor       a client as the data path remembers it
+    forwarding    the request's head as the upstream gets it
     answers       problem+json refusals
     exchange      one request and its answer, between a downstream and an upstream connection
     downstream    a client's connection
     origin        an upstream server's connection
+    record        what becomes of a request in metrics and logs
     service       what all connections of a listener share
 """

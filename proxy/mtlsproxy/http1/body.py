@@ -14,10 +14,11 @@ MAX_TRAILERS = 16 * 1024
 
 MAX_TRAILER_COUNT = 100
 
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_QUOTED = rb"\"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*\""
 _SIZE_LINE = re.compile(
     rb"([0-9A-Fa-f]{1,15})[ \t]*"
-    rb"(?:;[ \t]*[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*"
-    rb"(?:=[ \t]*(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+|\"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*\")[ \t]*)?)*"
+    rb"(?:;[ \t]*" + _TOKEN + rb"[ \t]*(?:=[ \t]*(?:" + _TOKEN + rb"|" + _QUOTED + rb")[ \t]*)?)*"
 )
 _TRAILER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*((?:[^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])?)[ \t]*")
 

@@ -4,16 +4,16 @@ import math
 import os
 from time import perf_counter, time
 
-from mtlsproxy.access.router import NoMatch
 from mtlsproxy.http1.answers import problem
 from mtlsproxy.http1.body import Body, ChunkedBody, LengthBody
 from mtlsproxy.http1.errors import BadMessage
 from mtlsproxy.http1.exchange import Exchange
 from mtlsproxy.http1.forwarding import Forwarding
+from mtlsproxy.http1.gate import Refusal, ServedHosts, judge_request
 from mtlsproxy.http1.record import Recorder
 from mtlsproxy.http1.request_head import RequestHead, RequestHeadParser
 from mtlsproxy.http1.service import Rules, Service
-from mtlsproxy.http1.visitor import Admission, Visitor
+from mtlsproxy.http1.visitor import Visitor
 from mtlsproxy.reasons import Reason
 from mtlsproxy.tls.acceptor import Established
 
@@ -41,7 +41,6 @@ class Downstream:
         "_body",
         "_buffer",
         "_count",
-        "_covered",
         "_exchange",
         "_forwarding",
         "_held",
@@ -50,6 +49,7 @@ class Downstream:
         "_peer_ended",
         "_progress",
         "_rules",
+        "_served",
         "_service",
         "_state",
         "_stream",
@@ -74,7 +74,7 @@ class Downstream:
         self._stream = established.stream
         self._parser = RequestHeadParser(service.limits, service.rules.fields)
         self._forwarding = Forwarding(established.address[0])
-        self._covered: set[str] = set()
+        self._served = ServedHosts(established.context)
         self._id_prefix = os.urandom(8).hex().encode("ascii")
         self._count = 0
         self._buffer = b""
@@ -214,34 +214,14 @@ class Downstream:
         rules = service.rules
         if rules is not self._rules or time() >= self.deadline:
             self._judge_again(rules)
-        verdict = self.visitor.verdict
         request_id = head.request_id
         if request_id is None:
             self._count += 1
             request_id = b"%b%x" % (self._id_prefix, self._count)
-        if verdict.reason is not None:
-            self._answer(head, request_id, began, verdict.reason, verdict.detail, close=True)
+        admission = judge_request(head, self.visitor, rules, self._served, service.body_limit)
+        if isinstance(admission, Refusal):
+            self._answer(head, request_id, began, admission)
             return
-        if head.host is not None and head.host not in self._covered and not self._covers(head.host):
-            detail = f"the certificate served ({self.established.context.credential.leaf.subject}) is not {head.host}'s"
-            self._answer(head, request_id, began, Reason.MISDIRECTED, detail)
-            return
-        match = rules.match(head.host or "", head.path, head.method)
-        if isinstance(match, NoMatch):
-            self._answer(head, request_id, began, match.reason, match.detail, allow=match.allow)
-            return
-        target = rules.targets[match.route]
-        admission = self.visitor.admission(target)
-        if admission.reason is not None:
-            self._answer(head, request_id, began, admission.reason, admission.detail, admission=admission)
-            return
-        limit = service.body_limit
-        if limit and head.content_length is not None and head.content_length > limit:
-            detail = f"a body of {head.content_length} bytes; {limit} allowed"
-            self._answer(head, request_id, began, Reason.BODY_TOO_LARGE, detail, admission=admission)
-            return
-        if target.route.config.strip_prefix:
-            head.target = match.forwarded(head.path) + head.target[len(head.path) :]
         self._timer.stop()
         service.in_flight.value += 1
         self._exchange = Exchange(self, head, admission, request_id, began)
@@ -263,13 +243,6 @@ class Downstream:
         verdict = rules.judge(self.established.presented)
         self.visitor = self.recorder.visitor = Visitor(verdict)
         self.deadline = _deadline_of(self.visitor)
-
-    def _covers(self, host: str) -> bool:
-        if not self.established.context.covers(host):
-            return False
-        if len(self._covered) < 64:
-            self._covered.add(host)
-        return True
 
     # -- bodies ----------------------------------------------------------------------------------------------------
 
@@ -343,7 +316,13 @@ class Downstream:
         self._service.in_flight.value -= 1
         reason, head = exchange.reason, exchange.head
         assert reason is not None
-        close = self._body is not None or self.ending or (self._peer_ended and not self._buffer) or not head.keep_alive or reason in _CLOSING
+        close = (
+            self._body is not None
+            or self.ending
+            or (self._peer_ended and not self._buffer)
+            or not head.keep_alive
+            or reason in _CLOSING
+        )
         self._body = None
         content = problem(
             reason, exchange.request_id.decode(), exchange.detail, close=close, head_only=exchange.wants_no_body
@@ -385,25 +364,15 @@ class Downstream:
         if self._exchange is None and self._buffer and not self.ending:
             self._run(self._buffer)
 
-    def _answer(
-        self,
-        head: RequestHead,
-        request_id: bytes,
-        began: float,
-        reason: Reason,
-        detail: str,
-        *,
-        allow: tuple[str, ...] = (),
-        admission: Admission | None = None,
-        close: bool = False,
-    ) -> None:
+    def _answer(self, head: RequestHead, request_id: bytes, began: float, refusal: Refusal) -> None:
         """Refuse a request whose head is fine."""
-        close = close or head.has_body or not head.keep_alive or reason in _CLOSING or self._service.draining
+        reason, detail = refusal.reason, refusal.detail
+        close = refusal.close or head.has_body or not head.keep_alive or reason in _CLOSING or self._service.draining
         content = problem(
-            reason, request_id.decode(), detail, close=close, head_only=head.method == "HEAD", allow=allow
+            reason, request_id.decode(), detail, close=close, head_only=head.method == "HEAD", allow=refusal.allow
         )
         self._stream.write(content)
-        self.recorder.refused(head, request_id, perf_counter() - began, reason, detail, admission)
+        self.recorder.refused(head, request_id, perf_counter() - began, reason, detail, refusal.admission)
         if close:
             self._stop()
         else:
@@ -488,8 +457,6 @@ class Downstream:
         self._timer.stop()
         self._buffer = b""
         self._stream.close()
-
-
 
 
 def _deadline_of(visitor: Visitor) -> float:

@@ -238,12 +238,7 @@ class Exchange:
             self._end_with(reason, detail)
 
     def _may_be_asked_again(self, reason: Reason, origin: Origin | None) -> bool:
-        return (
-            reason is Reason.UPSTREAM_ERROR
-            and origin is not None
-            and not origin.answered
-            and self._is_repeatable
-        )
+        return reason is Reason.UPSTREAM_ERROR and origin is not None and not origin.answered and self._is_repeatable
 
     def upstream_slow(self) -> None:
         self._downstream.upstream_slow()

@@ -65,10 +65,7 @@ class FieldRules:
         action = self.known.get(name)
         if action is None:
             special = self._table.get(name.lower())
-            if special is not None:
-                action = special
-            else:
-                action = Action.DROP if self._strips(name) else Action.PASS
+            action = special or (Action.DROP if self._strips(name) else Action.PASS)
             if len(self.known) >= _REMEMBERED:
                 self.known.clear()
             self.known[name] = action

@@ -74,9 +74,7 @@ class Origin:
         "stream",
     )
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, wheel: TimerWheel, sock: socket.socket, server: Server
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, wheel: TimerWheel, sock: socket.socket, server: Server) -> None:
         self.server = server
         self.lent_before = False
         self._asker: Asker | None = None
@@ -293,9 +291,7 @@ class Origin:
     def _end(self, asker: Asker, trailers: Trailers, surplus: bool = False) -> None:
         """The answer is whole. The connection is used again only after an exchange without any oddity."""
         head = self._head
-        self._reusable = (
-            head is not None and head.keep_alive and not surplus and not isinstance(self._body, UntilClose)
-        )
+        self._reusable = head is not None and head.keep_alive and not surplus and not isinstance(self._body, UntilClose)
         if asker.request_sent:
             self._conclude()
         else:

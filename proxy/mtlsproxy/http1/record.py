@@ -123,9 +123,7 @@ class Recorder:
         protocol = _protocol(head) if head is not None else ""
         return self._service.metrics.requests_total.cell(self._service.name, route, method, str(status), protocol)
 
-    def _exchange_entry(
-        self, exchange: Exchange, status: int, reason: Reason | None, seconds: float
-    ) -> AccessEntry:
+    def _exchange_entry(self, exchange: Exchange, status: int, reason: Reason | None, seconds: float) -> AccessEntry:
         admission, head = exchange.admission, exchange.head
         target = admission.target
         return (

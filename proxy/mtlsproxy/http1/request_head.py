@@ -12,7 +12,9 @@ from mtlsproxy.reasons import Reason
 _LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([^\x00-\x20\x7f-\xff]+) HTTP/([0-9])\.([0-9])")
 _PLAIN_LINE = re.compile(rb"([A-Z-]+) (/[^\x00-\x20#\x7f-\xff]*) HTTP/1\.1")
 _LOOKS_LIKE_HTTP = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ \S+ HTTP/[0-9.]+")
-_AUTHORITY = re.compile(rb"(?:([A-Za-z0-9_](?:[A-Za-z0-9._-]{0,253}[A-Za-z0-9_.])?)|\[([0-9A-Fa-f:.]{2,45})\])(?::([0-9]{1,5}))?")
+_AUTHORITY = re.compile(
+    rb"(?:([A-Za-z0-9_](?:[A-Za-z0-9._-]{0,253}[A-Za-z0-9_.])?)|\[([0-9A-Fa-f:.]{2,45})\])(?::([0-9]{1,5}))?"
+)
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
@@ -143,9 +145,7 @@ class RequestHeadParser:
         if size > limits.headers:
             raise BadMessage(Reason.HEADERS_TOO_LARGE, f"header fields of {size} bytes; {limits.headers} allowed")
         if size > limits.header_field and max(map(len, data.split(b"\r\n"))) > limits.header_field:
-            raise BadMessage(
-                Reason.HEADERS_TOO_LARGE, f"a header field of more than {limits.header_field} bytes"
-            )
+            raise BadMessage(Reason.HEADERS_TOO_LARGE, f"a header field of more than {limits.header_field} bytes")
         if data.count(b"\r\n") - 2 > limits.header_count:
             raise BadMessage(Reason.HEADERS_TOO_LARGE, f"more than {limits.header_count} header fields")
 

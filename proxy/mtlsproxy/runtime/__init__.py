@@ -1,10 +1,10 @@
 """Turns a configuration into one immutable Snapshot, swaps it whole, and owns start and stop.
 
-    material  the files that a configuration names, read and checked; every problem at its line
-    snapshot  material to contexts, routers and judges: what requests are served by
-    judging   remembers acceptances by what was presented
-    listener  one listener: acceptor, connections, handshake failures
-    gauges    what certificates and CRLs say of themselves, as metrics
-    status    what the admin listener shows
-    server    the process: start, signals, drain
+material  the files that a configuration names, read and checked; every problem at its line
+snapshot  material to contexts, routers and judges: what requests are served by
+judging   remembers acceptances by what was presented
+listener  one listener: acceptor, connections, handshake failures
+gauges    what certificates and CRLs say of themselves, as metrics
+status    what the admin listener shows
+server    the process: start, signals, drain
 """

@@ -102,9 +102,7 @@ class ListenerRuntime:
             in_flight=metrics.requests_in_flight.cell(name),
         )
         self._duration = metrics.handshake_duration_seconds.histogram(name)
-        self._ok = {
-            version: metrics.handshakes_total.cell(name, "ok", version) for version in ("TLSv1.2", "TLSv1.3")
-        }
+        self._ok = {version: metrics.handshakes_total.cell(name, "ok", version) for version in ("TLSv1.2", "TLSv1.3")}
         metrics.connections.watch((name,), lambda: self.acceptor.connections)
         metrics.connections_total.watch((name,), lambda: self.acceptor.accepted)
         self.addresses: list[tuple[str, int]] = []

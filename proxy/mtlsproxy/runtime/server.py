@@ -175,7 +175,7 @@ class Proxy:
     async def _wait_for_connections(self, seconds: float) -> None:
         deadline = self.loop.time() + seconds
         while self.loop.time() < deadline and any(x.service.connections for x in self.listeners.values()):
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # noqa: ASYNC110 - once a process, and connections need not know of it
 
 
 def _bound(bind: Bind) -> socket.socket:

@@ -65,8 +65,7 @@ class Status:
                     "connections": listener.acceptor.connections,
                     "requests_in_flight": listener.service.in_flight.value,
                     "certificates": [
-                        {"subject": c.leaf.subject, "not_after": c.leaf.not_after}
-                        for c in material.credentials[name]
+                        {"subject": c.leaf.subject, "not_after": c.leaf.not_after} for c in material.credentials[name]
                     ],
                     "truststores": list(listener.config.client_auth.truststores),
                 }

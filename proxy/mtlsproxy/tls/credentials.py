@@ -1,5 +1,6 @@
 """A server certificate with its key, read and checked before OpenSSL sees it, so that what is wrong can be said."""
 
+import itertools
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -86,12 +87,14 @@ def _warnings(chain: tuple[Certificate, ...], private_key: Path, at: datetime) -
     leaf = chain[0]
     out = []
     if leaf.not_after < at:
-        out.append(f"the server certificate {leaf.subject} expired on {leaf.not_after:%Y-%m-%d}: clients will refuse it")
+        out.append(
+            f"the server certificate {leaf.subject} expired on {leaf.not_after:%Y-%m-%d}: clients will refuse it"
+        )
     if leaf.not_before > at:
         out.append(f"the server certificate {leaf.subject} is not valid before {leaf.not_before:%Y-%m-%d}")
     if not leaf.sans.dns and not leaf.sans.ips:
         out.append(f"the server certificate {leaf.subject} names no host (no subjectAltName): clients will refuse it")
-    for child, parent in zip(chain, chain[1:], strict=False):
+    for child, parent in itertools.pairwise(chain):
         if child.issuer_der != parent.subject_der:
             out.append(f"the chain is out of order: {parent.subject} did not issue {child.subject}")
     mode = private_key.stat().st_mode

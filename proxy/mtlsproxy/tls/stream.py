@@ -4,6 +4,7 @@ It is the socket stream's handler and has the same face towards its own handler,
 over.
 """
 
+import contextlib
 import ssl
 
 from mtlsproxy.transport.stream import RECEIVE_SIZE, Handler, SocketStream
@@ -146,10 +147,8 @@ class TlsStream:
         if self._closing:
             return
         self._closing = True
-        try:
+        with contextlib.suppress(ssl.SSLError):  # WantRead: the peer's close_notify need not be awaited
             self.ssl_object.unwrap()
-        except ssl.SSLError:  # WantRead: the peer's close_notify is not here, and need not be awaited
-            pass
         self._raw.write(self._outgoing.read())
         self._raw.close()
 

@@ -5,6 +5,7 @@ happen only in callbacks of the event loop, never inside a call of the handler's
 """
 
 import asyncio
+import logging
 import socket
 from typing import Protocol
 
@@ -17,7 +18,7 @@ HIGH_WATER = 64 * 1024
 LOW_WATER = 16 * 1024
 
 LINGER = 2.0
-"""Seconds to go on discarding what a peer still sends after our last byte, so that a reset does not destroy it unread."""
+"""Seconds to go on discarding what a peer still sends after our last byte, so that no reset destroys it unread."""
 
 FLUSH = 10.0
 """Seconds in which the peer of a closing stream must take something of what is kept."""
@@ -27,6 +28,8 @@ LINGER_BYTES = 1024 * 1024
 
 MAX_PIECES = 64
 """Buffers in one sendmsg (well below IOV_MAX)."""
+
+log = logging.getLogger(__name__)
 
 _buffer = bytearray(RECEIVE_SIZE)
 _view = memoryview(_buffer)
@@ -88,9 +91,7 @@ class SocketStream:
         "sent",
     )
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, received: Counter, sent: Counter
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, received: Counter, sent: Counter) -> None:
         self._loop = loop
         self._sock = sock
         self._fd = sock.fileno()
@@ -125,6 +126,14 @@ class SocketStream:
             self._loop.remove_reader(self._fd)
 
     def _on_readable(self) -> None:
+        try:
+            self._read()
+        except Exception:
+            # A mistake of ours must not leave a connection behind that nobody ends.
+            log.exception("a connection is ended because its handler failed")
+            self._lose(None)
+
+    def _read(self) -> None:
         try:
             n = self._recv_into(_buffer)
         except _WOULD_BLOCK:

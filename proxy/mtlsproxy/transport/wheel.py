@@ -2,7 +2,7 @@
 
 Timeouts here are seconds long and almost never fire, so precision is traded for cost: a timer fires at the first tick
 after its deadline, never before it, and at most two ticks late. A timer that moves later stays where it is and is put
-into its new slot when the old one comes up (a lazy wheel), so a busy keep-alive connection costs one insertion a minute.
+into its new slot when the old one comes up (a lazy wheel): a busy keep-alive connection costs one insertion a minute.
 """
 
 import asyncio

@@ -77,9 +77,7 @@ class Server:
 class Upstream:
     """The servers of one upstream, round robin. Not safe for threads: it lives on one event loop."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, wheel: TimerWheel, settings: PoolSettings, make: Make
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, wheel: TimerWheel, settings: PoolSettings, make: Make) -> None:
         self._loop = loop
         self._wheel = wheel
         self.settings = settings

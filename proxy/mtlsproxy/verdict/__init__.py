@@ -1,5 +1,5 @@
 """Chain, revocation and deny lists together: one Verdict a connection, shared by data path and explain. Pure.
 
-    trust   a truststore with its revocation data and its deny list
-    judge   presented certificates and a time to a Verdict
+trust   a truststore with its revocation data and its deny list
+judge   presented certificates and a time to a Verdict
 """

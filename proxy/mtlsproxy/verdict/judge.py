@@ -1,5 +1,6 @@
 """Who is this, and may they come in: the one judgement that data path, re-judging and `explain` share."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -93,9 +94,7 @@ def judge(presented: Sequence[bytes], trusts: Sequence[Trust], at: datetime) -> 
     return Verdict(leaf, client, vouches, None, "", first.checks, deadline, first.name, first.source)
 
 
-def _judge_one(
-    leaf: Certificate, others: Sequence[Certificate], client: Client, trust: Trust, at: datetime
-) -> _Judged:
+def _judge_one(leaf: Certificate, others: Sequence[Certificate], client: Client, trust: Trust, at: datetime) -> _Judged:
     outcome = validate(leaf, others, trust.truststore, at)
     denied = trust.deny.check(client, at)
     if isinstance(outcome, Refused):
@@ -131,10 +130,8 @@ def _malformed(detail: str, presented: Sequence[bytes]) -> Verdict:
         "have the certificate issued again by a CA that encodes it properly",
     )
     leaf = None
-    try:
+    with contextlib.suppress(MalformedCertificate):  # then there is nobody to name
         leaf = parse_certificate(presented[0])
-    except MalformedCertificate:
-        pass  # then there is nobody to name
     client = client_of(leaf) if leaf is not None else None
     return _refused(leaf, client, Reason.MALFORMED_CERTIFICATE, detail, failed)
 

@@ -212,7 +212,7 @@ def routed(config: Tree, material: Material) -> Tree:
             "upstream": "recorder",
         },
         {"name": "dev", "paths": ["/dev"], "truststores": ["dev"], "allow": "any", "upstream": "recorder"},
-        {"name": "api", "hosts": ["api.test"], "methods": ["GET"], "allow": "any", "upstream": "recorder"},
+        {"name": "api", "hosts": ["localhost"], "methods": ["GET"], "allow": "any", "upstream": "recorder"},
     ]
     return config
 
@@ -226,9 +226,12 @@ def routed(config: Tree, material: Material) -> Tree:
         ("eve", ["--path", "/alice/x"], 1, "not_allowed"),
         ("alice", ["--route", "dev"], 1, "truststore_mismatch"),
         ("eve", ["--path", "/shadow"], 0, "not_allowed"),
-        ("alice", ["--path", "/", "--host", "api.test"], 0, None),
-        ("alice", ["--path", "/", "--host", "api.test", "--method", "POST"], 1, "method_not_allowed"),
-        ("alice", ["--path", "/", "--host", "other.test"], 1, "no_route"),
+        ("alice", ["--path", "/", "--host", "localhost:8443"], 0, None),
+        ("alice", ["--path", "/", "--host", "localhost:8443", "--method", "POST"], 1, "method_not_allowed"),
+        ("alice", ["--path", "/", "--host", "PROXY.test."], 1, "no_route"),
+        ("alice", ["--path", "/alice", "--host", "127.0.0.1"], 0, None),
+        ("alice", ["--path", "/alice", "--host", "[::1]:8443"], 1, "misdirected"),
+        ("alice", ["--path", "/alice", "--host", "other.test"], 1, "misdirected"),
         ("alice", ["--path", "/"], 1, "no_route"),
         ("alice", ["--path", "/alice/%00"], 1, "bad_request"),
         ("alice", ["--path", "/alice/..%2fdev"], 1, "bad_request"),
@@ -311,14 +314,15 @@ def test_explain_says_what_the_data_path_says(routed: Tree, start: Start, materi
     }
     running = start(routed)
     for name, client in clients.items():
-        for path in ("/alice", "/dev", "/shadow", "/nowhere", "/dev/..%2falice"):
+        requests = [(path, "proxy.test") for path in ("/alice", "/dev", "/shadow", "/nowhere", "/dev/..%2falice")]
+        for path, host in (*requests, ("/alice", "other.test"), ("/", "localhost")):
             with tls(running.port(), client_context(material.root, client)) as connection:
-                answer = connection.get(path)
-            question = ("--path", path, "--host", "proxy.test")
+                answer = connection.get(path, host=host)
+            question = ("--path", path, "--host", host)
             status, said = explained("--cert", client.certificate, "--config", tmp_path / "proxy.yaml", *question)
-            assert (status == 0) == (answer.status == 200), (name, path)
+            assert (status == 0) == (answer.status == 200), (name, path, host)
             if answer.status != 200:
-                assert said["reason"] == answer.problem["reason"], (name, path)
+                assert said["reason"] == answer.problem["reason"], (name, path, host)
 
 
 def _ca_as_client(material: Material) -> tuple[Path, Path, bytes]:
@@ -395,6 +399,7 @@ def test_a_pipe_gets_no_colour_and_no_wrapping(material: Material) -> None:
         (["--cert", "ALICE", "--trust-anchors", "ANCHORS", "--crl", "/nowhere/*.pem"], "no file matches"),
         (["--cert", "ALICE", "--trust-anchors", "ANCHORS", "--at", "2026-01-01T00:00:00"], "needs a zone"),
         (["--cert", "ALICE", "--trust-anchors", "ANCHORS", "--at", "tomorrow"], "RFC 3339"),
+        (["--cert", "ALICE", "--config", "CONFIG", "--path", "/", "--host", "a b"], "--host"),
         (["--request-id", "abc"], "not available yet"),
         (["--request-id", "abc", "--admin", "http://127.0.0.1:9901"], "not available yet"),
         (["--cert", "CUT", "--trust-anchors", "ANCHORS"], "cut short"),

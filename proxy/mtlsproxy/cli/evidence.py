@@ -5,12 +5,19 @@ import binascii
 import dataclasses
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from mtlsproxy.cli.inquiry import Asked, Explanation, NoSuchRoute, explain_request, explain_verification
+from mtlsproxy.cli.inquiry import (
+    Asked,
+    Explanation,
+    NoSuchRoute,
+    Request,
+    explain_request,
+    explain_verification,
+)
 from mtlsproxy.cli.report import BadInput
 from mtlsproxy.config.errors import ConfigErrors, did_you_mean
 from mtlsproxy.config.load import LoadedConfig, load_config
@@ -67,8 +74,8 @@ def explain_by_config(
 ) -> Explanation:
     """By the truststores, and where one is asked for the route, of a configuration. Raises BadInput."""
     try:
-        loaded = _without_server_keys(load_config(config_file, os.environ))
-        trusts = load_material(loaded, at).trusts
+        loaded = load_config(config_file, os.environ)
+        trusts = load_material(_without_server_keys(loaded), at).trusts
     except ConfigErrors as errors:
         raise BadInput(str(errors)) from errors
     config = loaded.config
@@ -80,10 +87,11 @@ def explain_by_config(
         return explain_verification(presented, [trusts[name] for name in names or trusts], at)
     if not listeners:
         raise BadInput(f"no listener takes clients of truststore {truststore}: it has no routes")
+    served = {each.name: tuple(_served(each)) for each in listeners} if isinstance(asked, Request) else {}
     try:
-        return explain_request(presented, config, trusts, asked, listeners, at)
+        return explain_request(presented, config, trusts, asked, listeners, served, at)
     except NoSuchRoute as error:
-        known = did_you_mean(getattr(asked, "name", ""), (route.name for route in config.routes))
+        known = did_you_mean(error.name, (route.name for route in config.routes))
         raise BadInput(f"{config_file}: {error}{known}") from error
 
 
@@ -94,6 +102,11 @@ def _without_server_keys(loaded: LoadedConfig) -> LoadedConfig:
         for listener in loaded.config.listeners
     )
     return dataclasses.replace(loaded, config=loaded.config.model_copy(update={"listeners": listeners}))
+
+
+def _served(listener: Listener) -> Iterator[Certificate]:
+    for entry in listener.tls.certificates:
+        yield _read_certificates(entry.certificate)[0]
 
 
 def _listeners(config: Config, name: str | None, truststore: str | None) -> tuple[Listener, ...]:
@@ -124,13 +137,13 @@ def explain_by_files(
 
     Raises BadInput.
     """
-    anchors = tuple(dict.fromkeys(certificate for file in anchor_files for certificate in _read_anchors(file)))
+    anchors = tuple(dict.fromkeys(certificate for file in anchor_files for certificate in _read_certificates(file)))
     policy = RevocationPolicy("hard_fail" if crl_sources else "off")
     trust = Trust(Truststore("default", anchors), policy, _read_crls(crl_sources, anchors), DenyList(()))
     return explain_verification(presented, [trust], at)
 
 
-def _read_anchors(file: Path) -> tuple[Certificate, ...]:
+def _read_certificates(file: Path) -> tuple[Certificate, ...]:
     try:
         return load_pem_certificates(_read(file))
     except MalformedCertificate as error:

@@ -1,5 +1,6 @@
 """`mtlsproxy explain`: why is this client accepted, or refused?"""
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 REFUSED = 1
 _SEVERAL = ("--trust-anchors", "--crl")
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]*)(?::[0-9]{1,5})?")
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _ANY = click.Path(path_type=Path)
 
@@ -145,4 +147,12 @@ def _asked(route: str | None, path: str | None, method: str | None, host: str | 
             raise click.UsageError("a request has a path: give --path")
         return None
     # As in a request line: the query is no part of what routes match.
-    return Request(method or "GET", path.partition("?")[0].encode("utf-8", "surrogateescape"), host or "")
+    return Request(method or "GET", path.partition("?")[0].encode("utf-8", "surrogateescape"), _bare(host))
+
+
+def _bare(host: str | None) -> str:
+    """Without port and brackets, as the data path compares it."""
+    found = _HOST.fullmatch(host or "")
+    if found is None:
+        raise click.UsageError(f"--host: {host!r} is not a host with an optional port")
+    return found[1].strip("[]").removesuffix(".").lower()

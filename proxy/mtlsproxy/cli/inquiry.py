@@ -3,14 +3,17 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from ipaddress import ip_address
 
 from mtlsproxy.access.decide import CompiledRoute, Decision, compile_route, decide
 from mtlsproxy.access.router import NoMatch, Router
 from mtlsproxy.config.model import Config, Listener
 from mtlsproxy.identity.render import UnrenderableIdentity, render
 from mtlsproxy.reasons import Reason
+from mtlsproxy.tls.names import covers
 from mtlsproxy.verdict.judge import Verdict, judge
 from mtlsproxy.verdict.trust import Trust
+from mtlsproxy.x509.certificate import Certificate
 from mtlsproxy.x509.evidence import Check, Result
 
 _NOT_ASKED = "no route was asked for: --route, or --path with --method and --host"
@@ -18,7 +21,11 @@ _NOT_VERIFIED = "judged for verified clients only"
 
 
 class NoSuchRoute(Exception):
-    """The question names something that the configuration does not have. str() says what."""
+    """The question is for a route that none of the listeners has."""
+
+    def __init__(self, name: str, listeners: Sequence[Listener]) -> None:
+        super().__init__(f"route {name} is not on listener {', '.join(listener.name for listener in listeners)}")
+        self.name = name
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +37,10 @@ class NamedRoute:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A question for the route that this request reaches. path: as it would be sent, without a query."""
+    """A question for the route that this request reaches.
+
+    path: as it would be sent, without a query. host: a name or an address, without port and brackets; "" for none.
+    """
 
     method: str
     path: bytes
@@ -78,21 +88,22 @@ def explain_request(
     trusts: Mapping[str, Trust],
     asked: NamedRoute | Request,
     listeners: Sequence[Listener],
+    served: Mapping[str, Sequence[Certificate]],
     at: datetime,
 ) -> Explanation:
     """On the first of `listeners` that has the route, with those of its truststores that are in `trusts`.
 
-    Raises NoSuchRoute.
+    served: the proxy's own certificates by listener, the default first. Raises NoSuchRoute.
     """
-    listener, found = _find(config, asked, listeners)
+    listener, found = _find(config, asked, listeners, served)
     vouching = [trusts[name] for name in listener.client_auth.truststores if name in trusts]
     verdict = judge(presented, vouching, at)
     if verdict.reason is not None:
         return _unrouted(verdict, at, _NOT_VERIFIED, listener.name)
-    if isinstance(found, NoMatch):
+    if isinstance(found, _Miss):
         checks = (*verdict.checks, found.check, _skipped("access", "there is no route to ask"))
         return Explanation(
-            verdict, at, found.reason, found.detail, checks, truststore=verdict.truststore, listener=listener.name
+            verdict, at, found.reason, found.check.seen, checks, truststore=verdict.truststore, listener=listener.name
         )
     return _decided(verdict, at, config, listener, found)
 
@@ -108,18 +119,50 @@ def _skipped(name: str, rule: str) -> Check:
     return Check(name, Result.SKIPPED, "", rule)
 
 
+@dataclass(frozen=True, slots=True)
+class _Miss:
+    """No route for a request, and why."""
+
+    reason: Reason
+    check: Check
+
+
 def _find(
-    config: Config, asked: NamedRoute | Request, listeners: Sequence[Listener]
-) -> tuple[Listener, CompiledRoute | NoMatch]:
+    config: Config,
+    asked: NamedRoute | Request,
+    listeners: Sequence[Listener],
+    served: Mapping[str, Sequence[Certificate]],
+) -> tuple[Listener, CompiledRoute | _Miss]:
     if isinstance(asked, NamedRoute):
         return _by_name(config, asked.name, listeners)
-    misses: list[tuple[Listener, NoMatch]] = []
+    misses: list[tuple[Listener, _Miss]] = []
     for listener in listeners:
-        found = Router(_routes(config, listener), listener.name).match(asked.host, asked.path, asked.method)
-        if not isinstance(found, NoMatch):
-            return listener, found.route
+        found = _match(config, asked, listener, served[listener.name])
+        if not isinstance(found, _Miss):
+            return listener, found
         misses.append((listener, found))
     return misses[0]
+
+
+def _match(config: Config, asked: Request, listener: Listener, served: Sequence[Certificate]) -> CompiledRoute | _Miss:
+    """In the order of the data path: the host first, then the route."""
+    if asked.host and not _stands_for(served, asked.host):
+        subjects = " nor ".join(leaf.subject for leaf in served)
+        seen = f"the certificate served on listener {listener.name} ({subjects}) is not {asked.host}'s"
+        rule = "Host is what the certificate served stands for (RFC 9110 §7.4)"
+        fix = f"send another Host, or add a certificate for {asked.host} to the listener"
+        return _Miss(Reason.MISDIRECTED, Check("route", Result.FAIL, seen, rule, fix))
+    found = Router(_routes(config, listener), listener.name).match(asked.host, asked.path, asked.method)
+    return _Miss(found.reason, found.check) if isinstance(found, NoMatch) else found.route
+
+
+def _stands_for(served: Sequence[Certificate], host: str) -> bool:
+    """As a client sees it that names the host in SNI, or, for an address, cannot (RFC 6066 §3)."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return any(covers(leaf, host) for leaf in served)
+    return covers(served[0], host)
 
 
 def _by_name(config: Config, name: str, listeners: Sequence[Listener]) -> tuple[Listener, CompiledRoute]:
@@ -127,7 +170,7 @@ def _by_name(config: Config, name: str, listeners: Sequence[Listener]) -> tuple[
         for route in _routes(config, listener):
             if route.name == name:
                 return listener, route
-    raise NoSuchRoute(f"route {name} is not on listener {', '.join(listener.name for listener in listeners)}")
+    raise NoSuchRoute(name, listeners)
 
 
 def _routes(config: Config, listener: Listener) -> Iterator[CompiledRoute]:

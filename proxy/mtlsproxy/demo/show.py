@@ -125,7 +125,7 @@ def _identity(refusal: Mapping[str, Any]) -> tuple[object, ...]:
 
 
 def _in_few_words(refusal: Mapping[str, Any]) -> str:
-    who = refusal["subject"] or "no certificate"
+    who = refusal["subject"] or "-"
     if refusal["status"] is None:
         return f"refused in the handshake: {refusal['reason']}  {who}  {refusal['detail']}"
     what = f"{refusal['method']} {refusal['path']}" if refusal["method"] else "a request"

@@ -1,0 +1,63 @@
+"""A proxy with one verified client, and an upstream: scripted (`upstream`) or played by the test itself (`by_hand`)."""
+
+import contextlib
+import ssl
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+from tests.integration.certificates import Identity
+from tests.integration.clients import Connection, client_context, tls
+from tests.integration.conftest import Material, Start
+from tests.integration.harness import RunningProxy, Tree
+from tests.integration.http.peers import Listening, listening
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running proxy, and the way in."""
+
+    proxy: RunningProxy
+    context: ssl.SSLContext
+
+    @property
+    def port(self) -> int:
+        return self.proxy.port()
+
+    @contextlib.contextmanager
+    def connect(self) -> Iterator[Connection]:
+        with tls(self.port, self.context) as connection:
+            yield connection
+
+
+@pytest.fixture(scope="session")
+def alice(material: Material) -> Identity:
+    return material.client()
+
+
+@pytest.fixture
+def context(material: Material, alice: Identity) -> ssl.SSLContext:
+    return client_context(material.root, alice)
+
+
+Serve = Callable[[], Served]
+
+
+@pytest.fixture
+def serve(config: Tree, start: Start, context: ssl.SSLContext) -> Serve:
+    """Starts the proxy with `config` as it is then."""
+    return lambda: Served(start(config), context)
+
+
+@pytest.fixture
+def served(serve: Serve) -> Served:
+    """A proxy with the default configuration in front of `upstream`."""
+    return serve()
+
+
+@pytest.fixture
+def by_hand(config: Tree) -> Iterator[Listening]:
+    """The upstream, played by the test: put into `config` in the recorder's place."""
+    with listening() as server:
+        config["upstreams"]["recorder"]["servers"] = [{"url": server.url}]
+        yield server

@@ -1,0 +1,134 @@
+"""What stands on either side of the proxy: an upstream that a test plays by hand, clients of other makes."""
+
+import asyncio
+import contextlib
+import socket
+import struct
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.integration.certificates import Identity
+from tests.integration.clients import PATIENCE
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+class Peer:
+    """The upstream's end of one connection."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self._buffer = b""
+
+    def head(self) -> bytes:
+        """The next request's head."""
+        return self.until(b"\r\n\r\n")
+
+    def until(self, end: bytes) -> bytes:
+        while (at := self._buffer.find(end)) < 0:
+            self._more()
+        at += len(end)
+        out, self._buffer = self._buffer[:at], self._buffer[at:]
+        return out
+
+    def exactly(self, size: int) -> bytes:
+        while len(self._buffer) < size:
+            self._more()
+        out, self._buffer = self._buffer[:size], self._buffer[size:]
+        return out
+
+    def answer(self, data: bytes = OK) -> bytes:
+        """Read a request's head and answer it; the head."""
+        head = self.head()
+        self.send(data)
+        return head
+
+    def send(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def finish(self) -> None:
+        """No more bytes from here (FIN)."""
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        """End with RST."""
+        reset(self.sock)
+
+    def rest(self) -> bytes:
+        """All there is until the proxy ends the connection, in whatever way."""
+        with contextlib.suppress(EOFError, ConnectionError):
+            while True:
+                self._more()
+        out, self._buffer = self._buffer, b""
+        return out
+
+    def _more(self) -> None:
+        data = self.sock.recv(65536)
+        if not data:
+            raise EOFError(f"the connection ended with {self._buffer!r} unread")
+        self._buffer += data
+
+
+class Listening:
+    """A listening socket; a test accepts from it when it likes."""
+
+    def __init__(self, sock: socket.socket, stack: contextlib.ExitStack) -> None:
+        self._sock = sock
+        self._stack = stack
+
+    @property
+    def port(self) -> int:
+        port: int = self._sock.getsockname()[1]
+        return port
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def accept(self) -> Peer:
+        self._sock.settimeout(PATIENCE)
+        sock = self._stack.enter_context(self._sock.accept()[0])
+        sock.settimeout(PATIENCE)
+        return Peer(sock)
+
+    def nobody_else(self, seconds: float = 0.1) -> bool:
+        """Whether no further connection comes."""
+        self._sock.settimeout(seconds)
+        try:
+            self._stack.enter_context(self._sock.accept()[0])
+        except TimeoutError:
+            return True
+        return False
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+@contextlib.contextmanager
+def listening(receive_buffer: int | None = None) -> Iterator[Listening]:
+    """receive_buffer: bytes that the kernel takes before the upstream reads (inherited by what is accepted)."""
+    with contextlib.ExitStack() as stack:
+        sock = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=64))
+        if receive_buffer is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        yield Listening(sock, stack)
+
+
+def reset(sock: socket.socket) -> None:
+    """End with RST: what is on its way is lost."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+async def curl(port: int, root: Path, who: Identity, path: str, *options: str, stdin: bytes = b"") -> bytes:
+    """What curl prints. It must succeed."""
+    process = await asyncio.create_subprocess_exec(
+        "curl", "--silent", "--show-error", "--fail-with-body", "--http1.1", "--max-time", "30",
+        "--cacert", str(root), "--cert", str(who.certificate), "--key", str(who.key),
+        "--resolve", f"proxy.test:{port}:127.0.0.1", *options, f"https://proxy.test:{port}{path}",
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    out, errors = await process.communicate(stdin)
+    assert process.returncode == 0, errors.decode()
+    return out

@@ -48,8 +48,9 @@ class Peer:
         self.sock.sendall(data)
 
     def finish(self) -> None:
-        """No more bytes from here (FIN)."""
-        self.sock.shutdown(socket.SHUT_WR)
+        """No more bytes from here (FIN), unless the proxy has ended the connection already."""
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
         """End with RST."""
@@ -76,11 +77,7 @@ class Listening:
     def __init__(self, sock: socket.socket, stack: contextlib.ExitStack) -> None:
         self._sock = sock
         self._stack = stack
-
-    @property
-    def port(self) -> int:
-        port: int = self._sock.getsockname()[1]
-        return port
+        self.port: int = sock.getsockname()[1]
 
     @property
     def url(self) -> str:

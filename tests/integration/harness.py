@@ -6,7 +6,6 @@ what is awaited is polled, up to PATIENCE.
 
 import asyncio
 import contextlib
-import gc
 import json
 import os
 import signal
@@ -179,7 +178,6 @@ def running_proxy(config: Tree, folder: Path, loop: str = "uvloop") -> Iterator[
         if thread.is_alive():
             running.loop.call_soon_threadsafe(stop.set)
             thread.join(PATIENCE)
-        gc.unfreeze()  # Proxy.start froze what was alive; the next one must not pile up on it
     if failure:
         raise failure[0]
     assert not thread.is_alive(), "the proxy did not stop"

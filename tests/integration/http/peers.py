@@ -2,14 +2,17 @@
 
 import asyncio
 import contextlib
+import hashlib
 import socket
 import struct
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.integration.certificates import Identity
-from tests.integration.clients import PATIENCE
+from tests.integration.clients import PATIENCE, Connection
+from tests.integration.harness import eventually
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -71,6 +74,20 @@ class Peer:
         self._buffer += data
 
 
+def swallow(connection: Peer | Connection, size: int) -> str:
+    """Read `size` bytes without keeping them; their SHA-256."""
+    digest = hashlib.sha256()
+    taken, connection._buffer = connection._buffer[:size], connection._buffer[size:]
+    digest.update(taken)
+    left = size - len(taken)
+    while left:
+        data = connection.sock.recv(min(left, 262144))
+        assert data, f"{left} of {size} bytes are missing"
+        digest.update(data)
+        left -= len(data)
+    return digest.hexdigest()
+
+
 class Listening:
     """A listening socket; a test accepts from it when it likes."""
 
@@ -129,3 +146,14 @@ async def curl(port: int, root: Path, who: Identity, path: str, *options: str, s
     out, errors = await process.communicate(stdin)
     assert process.returncode == 0, errors.decode()
     return out
+
+
+def settled(look: Callable[[], int]) -> int:
+    """What `look` says once it is positive and has not changed for a while."""
+
+    def steady() -> int:
+        before = look()
+        time.sleep(0.3)
+        return before if before == look() else 0
+
+    return eventually(steady, 30)

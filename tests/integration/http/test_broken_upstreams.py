@@ -57,7 +57,8 @@ def test_what_is_no_answer_is_an_upstream_error(by_hand: Listening, serve: Serve
         # A method that is not asked again.
         client.send(request("/", "Content-Length: 0", method="POST"))
         peer = by_hand.accept()
-        peer.answer(answer)
+        with contextlib.suppress(OSError):  # of an overlong head the proxy does not take everything
+            peer.answer(answer)
         peer.finish()
         response = client.response()
         while response.status < 200:

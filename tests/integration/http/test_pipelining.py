@@ -3,13 +3,12 @@
 import socket
 import ssl
 import threading
-import time
-from collections.abc import Callable
 
 import pytest
 from tests.integration.clients import Connection, request
-from tests.integration.harness import Tree, eventually
+from tests.integration.harness import Tree
 from tests.integration.http.conftest import Serve, Served
+from tests.integration.http.peers import settled
 from tests.integration.upstream import Recorded, RecordingUpstream
 
 MANY = 9_000
@@ -160,14 +159,3 @@ def kept(served: Served) -> int:
     """Bytes that the proxy keeps for its clients."""
     listener = served.proxy.proxy.listeners["internal"]
     return served.proxy.call(lambda: sum(connection._stream.unsent for connection in listener.service.connections))
-
-
-def settled(look: Callable[[], int]) -> int:
-    """What `look` says once it is positive and has not changed for a while."""
-
-    def steady() -> int:
-        before = look()
-        time.sleep(0.3)
-        return before if before == look() else 0
-
-    return eventually(steady, 30)

@@ -1,4 +1,4 @@
-"""The whole configuration file as one frozen model (reference: docs/configuration.md).
+"""The whole configuration file as one frozen model (reference: config/schema.json).
 
 Attribute names are the YAML keys. Durations are seconds (float), sizes bytes (int), file names absolute `Path`s,
 networks `ipaddress` networks. What holds between parts (names that dangle, duplicates) is checked in `references.py`,

@@ -440,6 +440,11 @@ class Downstream:
         if self.visitor.verdict.reason is not None:
             self.drain()
 
+    def trust_changed(self) -> None:
+        """A new Snapshot is in force. Between requests this is seen at once, within one at the next."""
+        if self._rules is not self._service.rules:
+            self.verdict_ran_out()
+
     def drain(self) -> None:
         """End after the answer under way; at once when there is none."""
         if self._exchange is None:

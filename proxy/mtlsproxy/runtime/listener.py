@@ -26,6 +26,9 @@ from mtlsproxy.x509.certificate import Certificate, MalformedCertificate, parse_
 SWEEP = 1.0
 """Seconds between looks at connections whose verdict has run out: an idle one asks for nothing that would show it."""
 
+_JUDGED_AT_ONCE = 32
+"""Connections judged again in one turn of the loop: some ten milliseconds when every client is another."""
+
 _IDLE_CANDIDATES = 64
 """Idle connections found in one scan at the limit: the scan's cost is shared by as many new connections."""
 
@@ -69,32 +72,23 @@ class ListenerRuntime:
         self._visitors: dict[int, Visitor] = {}
         self._idle: list[tuple[float, Downstream]] = []
         name = config.name
-        limits = config.limits
         self.acceptor = Acceptor(
             loop,
             wheel,
-            AcceptorSettings(
-                name,
-                config.tls.client_hello_timeout,
-                config.tls.handshake_timeout,
-                limits.max_connections,
-                limits.max_connections_per_ip,
-                limits.max_concurrent_handshakes,
-            ),
+            _acceptor_settings(config),
             snapshot.contexts,
             self,
             metrics.received_bytes_total.cell(name),
             metrics.sent_bytes_total.cell(name),
         )
-        timeouts = config.timeouts
         self.service = Service(
             name=name,
             loop=loop,
             wheel=wheel,
             rules=snapshot.rules,
-            limits=HeadLimits(limits.request_line, limits.header_field, limits.headers, limits.header_count),
-            body_limit=limits.body,
-            timeouts=Timeouts(timeouts.request_headers, timeouts.request_body, timeouts.idle, timeouts.write),
+            limits=_limits(config),
+            body_limit=config.limits.body,
+            timeouts=_timeouts(config),
             metrics=metrics,
             access_log=access_log,
             refusals=refusals,
@@ -114,6 +108,34 @@ class ListenerRuntime:
         for downstream in [d for d in self.service.connections if d.deadline <= now]:
             downstream.verdict_ran_out()
         self._sweeper.start(SWEEP)
+
+    def adopt(self, config: Listener, snapshot: ListenerSnapshot) -> None:
+        """From now on by `snapshot`; the address stays."""
+        self.config = config
+        self.snapshot = snapshot
+        self._visitors.clear()
+        self.acceptor.settings = _acceptor_settings(config)
+        self.acceptor.contexts = snapshot.contexts
+        service = self.service
+        service.limits, service.body_limit, service.timeouts = _limits(config), config.limits.body, _timeouts(config)
+        service.rules = snapshot.rules
+
+    async def judge_all_again(self) -> None:
+        """Open connections that no longer pass are let go. A request does not wait for its turn: it is judged anyway."""
+        rules = self.service.rules
+        for number, downstream in enumerate(list(self.service.connections)):
+            if self.service.rules is not rules:
+                return  # a newer snapshot goes through them itself
+            downstream.trust_changed()
+            if number % _JUDGED_AT_ONCE == _JUDGED_AT_ONCE - 1:
+                await asyncio.sleep(0)
+
+    def retire(self) -> None:
+        """Accept no more, and let connections end after the answer under way."""
+        self.acceptor.close()
+        self.service.draining = True
+        for connection in list(self.service.connections):
+            connection.drain()
 
     def listen(self, sock: socket.socket) -> None:
         address = sock.getsockname()
@@ -213,6 +235,27 @@ class ListenerRuntime:
         )
         server_name = failure.server_name
         return (time.time(), fragment, None, server_name, None, None, None, reason, None, None, 0, 0, None, None, None)
+
+
+def _acceptor_settings(config: Listener) -> AcceptorSettings:
+    return AcceptorSettings(
+        config.name,
+        config.tls.client_hello_timeout,
+        config.tls.handshake_timeout,
+        config.limits.max_connections,
+        config.limits.max_connections_per_ip,
+        config.limits.max_concurrent_handshakes,
+    )
+
+
+def _limits(config: Listener) -> HeadLimits:
+    limits = config.limits
+    return HeadLimits(limits.request_line, limits.header_field, limits.headers, limits.header_count)
+
+
+def _timeouts(config: Listener) -> Timeouts:
+    timeouts = config.timeouts
+    return Timeouts(timeouts.request_headers, timeouts.request_body, timeouts.idle, timeouts.write)
 
 
 def _leaf_of(presented: tuple[bytes, ...]) -> Certificate | None:

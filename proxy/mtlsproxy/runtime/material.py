@@ -49,8 +49,11 @@ class _Report:
         self.warnings.append(ConfigWarning(at.file, at.line, at.column, at.path, at.message))
 
 
-def load_material(loaded: LoadedConfig, at: datetime) -> Material:
-    """Read every file that `loaded` names. Raises ConfigErrors with all that is wrong."""
+def load_material(loaded: LoadedConfig, at: datetime, previous: Material | None = None) -> Material:
+    """Read every file that `loaded` names. Raises ConfigErrors with all that is wrong.
+
+    previous: what is in force at a reload; a CRL file that cannot be read leaves its truststore's CRLs as they were.
+    """
     report = _Report(loaded)
     config = loaded.config
     credentials = {
@@ -60,7 +63,8 @@ def load_material(loaded: LoadedConfig, at: datetime) -> Material:
     trusts: dict[str, Trust] = {}
     crl_files: dict[str, tuple[Path, ...]] = {}
     for name, truststore in config.truststores.items():
-        trust, files = _trust(name, truststore, f"truststores.{name}", report, at)
+        known = previous.trusts.get(name) if previous is not None else None
+        trust, files = _trust(name, truststore, f"truststores.{name}", report, at, known)
         trusts[name] = trust
         crl_files[name] = files
     if report.errors:
@@ -83,7 +87,7 @@ def _credentials(listener: Listener, path: str, report: _Report, at: datetime) -
 
 
 def _trust(
-    name: str, config: TruststoreConfig, path: str, report: _Report, at: datetime
+    name: str, config: TruststoreConfig, path: str, report: _Report, at: datetime, known: Trust | None
 ) -> tuple[Trust, tuple[Path, ...]]:
     anchors = _certificates(config.trust_anchors, f"{path}.trust_anchors", report, _must_be_ca)
     intermediates = _certificates(config.intermediates, f"{path}.intermediates", report, _must_be_ca)
@@ -101,7 +105,7 @@ def _trust(
     )
     truststore = Truststore(name, anchors, intermediates, policy)
     revocation, crls, files = _revocation(
-        config.revocation, (*anchors, *intermediates), f"{path}.revocation.crl.sources", report, at
+        config.revocation, (*anchors, *intermediates), f"{path}.revocation.crl.sources", report, at, known
     )
     return Trust(truststore, revocation, crls, DenyList(config.deny)), files
 
@@ -168,7 +172,12 @@ def _judge_anchors(anchors: Iterable[Certificate], path: str, report: _Report, a
 
 
 def _revocation(
-    config: Revocation | None, issuers: tuple[Certificate, ...], path: str, report: _Report, at: datetime
+    config: Revocation | None,
+    issuers: tuple[Certificate, ...],
+    path: str,
+    report: _Report,
+    at: datetime,
+    known: Trust | None,
 ) -> tuple[RevocationPolicy, CrlSet, tuple[Path, ...]]:
     if config is None or config.mode == "off":
         return RevocationPolicy("off"), CrlSet.build((), ())[0], ()
@@ -178,11 +187,15 @@ def _revocation(
     try:
         found = load_sources(config.crl.sources)
     except (SourceError, CrlError) as error:
+        if known is not None and known.revocation.mode != "off":
+            # At a reload the last good lists stay, and other changes go on; their own end is what limits them.
+            report.warn(path, f"{error.detail}; the CRLs known so far stay in force")
+            return policy, known.crls, ()
         report.error(path, error.detail)
         return policy, CrlSet.build((), ())[0], ()
-    crls, problems = CrlSet.build(found.crls, issuers)
+    crls, problems = CrlSet.build(found.crls, issuers, known.crls if known is not None else None)
     for problem in problems:
-        if problem.kind in (ProblemKind.SUPERSEDED, ProblemKind.UNVERIFIED):
+        if known is not None or problem.kind in (ProblemKind.SUPERSEDED, ProblemKind.UNVERIFIED):
             report.warn(path, problem.detail)
         else:
             report.error(path, problem.detail)

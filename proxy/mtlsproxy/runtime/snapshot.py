@@ -20,6 +20,23 @@ from mtlsproxy.x509.policy import CLIENT_AUTH
 
 
 @dataclass(frozen=True, slots=True)
+class ListenerPlan:
+    """What takes time to make of a listener, and touches nothing that runs: it can be made in a thread."""
+
+    contexts: Contexts
+    routes: tuple[CompiledRoute, ...]
+    router: Router
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Material made ready; listeners by name."""
+
+    material: Material
+    listeners: Mapping[str, ListenerPlan]
+
+
+@dataclass(frozen=True, slots=True)
 class ListenerSnapshot:
     """What a listener serves by."""
 
@@ -32,8 +49,12 @@ class Snapshot:
     """generation grows by one with each; listeners by name."""
 
     generation: int
-    material: Material
+    plan: Plan
     listeners: Mapping[str, ListenerSnapshot]
+
+    @property
+    def material(self) -> Material:
+        return self.plan.material
 
 
 def build_listener_contexts(material: Material) -> dict[str, Contexts]:
@@ -52,26 +73,52 @@ def build_listener_contexts(material: Material) -> dict[str, Contexts]:
     return contexts
 
 
-def build_snapshot(
-    material: Material, generation: int, upstreams: Mapping[str, Upstream], metrics: Metrics
-) -> Snapshot:
+def make_plan(material: Material) -> Plan:
     """Raises ConfigErrors."""
-    config = material.loaded.config
     contexts = build_listener_contexts(material)
+    listeners = {}
+    for listener in material.loaded.config.listeners:
+        routes = tuple(
+            compile_route(route, listener.client_auth.truststores)
+            for route in material.loaded.config.routes
+            if route.listeners is None or listener.name in route.listeners
+        )
+        listeners[listener.name] = ListenerPlan(contexts[listener.name], routes, Router(routes, listener.name))
+    return Plan(material, listeners)
+
+
+def make_snapshot(plan: Plan, generation: int, upstreams: Mapping[str, Upstream], metrics: Metrics) -> Snapshot:
+    """On the event loop: it hands out the cells that requests count in."""
+    config = plan.material.loaded.config
     strip = StripRules(config.identities.values())
     listeners = {}
     for listener in config.listeners:
-        targets = _targets(listener, config, upstreams, metrics)
+        planned = plan.listeners[listener.name]
         rules = Rules(
             generation=generation,
-            router=Router(targets, listener.name),
-            targets=targets,
-            judge=Judge(_trusts(listener, material)),
+            router=planned.router,
+            targets={route: _target(route, config, upstreams, metrics) for route in planned.routes},
+            judge=Judge(_trusts(listener, plan.material)),
             default_identity=config.identities["default"],
             fields=request_rules(strip.strips),
         )
-        listeners[listener.name] = ListenerSnapshot(contexts[listener.name], rules)
-    return Snapshot(generation, material, listeners)
+        listeners[listener.name] = ListenerSnapshot(planned.contexts, rules)
+    return Snapshot(generation, plan, listeners)
+
+
+def _target(route: CompiledRoute, config: Config, upstreams: Mapping[str, Upstream], metrics: Metrics) -> Target:
+    settings = config.upstreams[route.config.upstream]
+    return Target(
+        route=route,
+        upstream=upstreams[route.config.upstream],
+        identity=config.identities[route.config.identity],
+        host_of_server=settings.host == "server",
+        response_timeout=route.config.timeouts.response,
+        body_timeout=route.config.timeouts.response_body,
+        retries=settings.retries,
+        duration=metrics.request_duration_seconds.histogram(route.name),
+        upstream_duration=metrics.upstream_response_duration_seconds.histogram(route.config.upstream),
+    )
 
 
 def _trusts(listener: Listener, material: Material) -> tuple[Trust, ...]:
@@ -92,26 +139,3 @@ def _verify_settings(listener: Listener, trusts: tuple[Trust, ...]) -> VerifySet
         ciphers=listener.tls.ciphers,
         protocols=tuple(listener.protocols),
     )
-
-
-def _targets(
-    listener: Listener, config: Config, upstreams: Mapping[str, Upstream], metrics: Metrics
-) -> dict[CompiledRoute, Target]:
-    targets: dict[CompiledRoute, Target] = {}
-    for route in config.routes:
-        if route.listeners is not None and listener.name not in route.listeners:
-            continue
-        compiled = compile_route(route, listener.client_auth.truststores)
-        upstream = config.upstreams[route.upstream]
-        targets[compiled] = Target(
-            route=compiled,
-            upstream=upstreams[route.upstream],
-            identity=config.identities[route.identity],
-            host_of_server=upstream.host == "server",
-            response_timeout=route.timeouts.response,
-            body_timeout=route.timeouts.response_body,
-            retries=upstream.retries,
-            duration=metrics.request_duration_seconds.histogram(route.name),
-            upstream_duration=metrics.upstream_response_duration_seconds.histogram(route.upstream),
-        )
-    return targets

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import mtlsproxy
+from mtlsproxy.runtime.reload import Outcome
 from mtlsproxy.tls import native
 from mtlsproxy.verdict.trust import Trust
 
@@ -55,6 +56,7 @@ class Status:
                 "file": material.loaded.document.file,
                 "sha256": material.loaded.sha256,
                 "generation": proxy.snapshot.generation,
+                "last_reload": _outcome(proxy.reloader.last),
                 "warnings": [str(warning) for warning in material.warnings],
             },
             "native_services_missing": native.unavailable_because(),
@@ -80,9 +82,13 @@ class Status:
                         for s in upstream.servers
                     ],
                 }
-                for upstream in proxy.upstreams.values()
+                for upstream in proxy.pools.upstreams.values()
             ],
         }
+
+
+def _outcome(last: Outcome | None) -> dict[str, Any] | None:
+    return None if last is None else {"at": last.at, "ok": last.ok, "errors": list(last.errors)}
 
 
 def why_useless(trust: Trust, now: datetime) -> str:

@@ -97,7 +97,7 @@ class Acceptor:
         self._sockets: list[socket.socket] = []
         self._accepting = False
         self._retry: asyncio.TimerHandle | None = None
-        self._slots = settings.max_concurrent_handshakes
+        self._handshaking = 0
         self._waiting: deque[Handshake] = deque()
         self._per_address: dict[str, int] = {}
         self.connections = 0
@@ -177,8 +177,8 @@ class Acceptor:
 
     def take_slot(self, handshake: Handshake) -> bool:
         """True when `handshake` may begin; else its `begin` is called when its turn comes."""
-        if self._slots > 0:
-            self._slots -= 1
+        if self._handshaking < self.settings.max_concurrent_handshakes:
+            self._handshaking += 1
             return True
         self._waiting.append(handshake)
         return False
@@ -187,7 +187,7 @@ class Acceptor:
         if self._waiting:
             self._loop.call_soon(self._waiting.popleft().begin)
         else:
-            self._slots += 1
+            self._handshaking -= 1
 
     def established(
         self, handshake: Handshake, stream: TlsStream, context: ServerContext, chain: tuple[bytes, ...], seconds: float

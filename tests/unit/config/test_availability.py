@@ -79,7 +79,7 @@ def test_what_is_available_is_not_refused(accepted: Accept) -> None:
 def test_the_whole_reference_is_understood_by_the_model_and_refused_only_for_what_comes_later(
     parse: Callable[..., LoadedConfig],
 ) -> None:
-    """reference.yaml is the example of docs/configuration.md, with every key there is."""
+    """reference.yaml is an example with every key there is."""
     from mtlsproxy.config.errors import ConfigErrors
 
     with pytest.raises(ConfigErrors) as caught:

@@ -1,0 +1,78 @@
+"""The upstreams of a configuration; those that a reload leaves unchanged keep their connections."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mtlsproxy.config.model import Config
+from mtlsproxy.config.model import Upstream as UpstreamConfig
+from mtlsproxy.http1.origin import Origin
+from mtlsproxy.telemetry.metrics import Metrics
+from mtlsproxy.transport.wheel import TimerWheel
+from mtlsproxy.upstream.pool import PoolSettings, Server, Upstream
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """An upstream beside the configuration that it was made of."""
+
+    config: UpstreamConfig
+    upstream: Upstream
+
+
+class Pools:
+    """All upstreams in use, by name."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, wheel: TimerWheel, metrics: Metrics) -> None:
+        self._loop = loop
+        self._wheel = wheel
+        self._metrics = metrics
+        self._pools: dict[str, Pool] = {}
+
+    @property
+    def upstreams(self) -> Mapping[str, Upstream]:
+        return {name: pool.upstream for name, pool in self._pools.items()}
+
+    def prepare(self, config: Config) -> dict[str, Pool]:
+        """The pools that `config` needs: known ones where nothing changed. Nothing is in use before `adopt`."""
+        pools = {}
+        for name, settings in config.upstreams.items():
+            known = self._pools.get(name)
+            pools[name] = known if known is not None and known.config == settings else self._make(name, settings)
+        return pools
+
+    def adopt(self, pools: dict[str, Pool]) -> None:
+        """From now on these; what others rest on is closed, what they have lent ends with its exchange."""
+        old, self._pools = self._pools, pools
+        kept = {id(pool) for pool in pools.values()}
+        for name, pool in old.items():
+            if id(pool) not in kept:
+                pool.upstream.close()
+                current = {s.url for s in pools[name].upstream.servers} if name in pools else set()
+                for server in pool.upstream.servers:
+                    if server.url not in current:
+                        self._metrics.upstream_connections.remove(name, server.url)
+                        self._metrics.upstream_healthy.remove(name, server.url)
+        for name, pool in pools.items():
+            for server in pool.upstream.servers:
+                self._metrics.upstream_connections.watch((name, server.url), lambda server=server: server.open)  # type: ignore[misc]
+                self._metrics.upstream_healthy.set(name, server.url, value=1)
+
+    def close(self) -> None:
+        for pool in self._pools.values():
+            pool.upstream.close()
+
+    def _make(self, name: str, settings: UpstreamConfig) -> Pool:
+        upstream = Upstream(
+            self._loop,
+            self._wheel,
+            PoolSettings(
+                name, settings.connect_timeout, settings.idle_timeout, settings.max_connections, settings.queue
+            ),
+            Origin,
+        )
+        for entry in settings.servers:
+            failures = self._metrics.upstream_failures_total.cell(name, entry.url)
+            retries = self._metrics.upstream_retries_total.cell(name, entry.url)
+            upstream.servers.append(Server(upstream, entry.url, entry.host, entry.port, failures, retries))
+        return Pool(settings, upstream)

@@ -1,0 +1,159 @@
+"""Trust that changes while the proxy runs: watches every file that the configuration names, and reloads it whole.
+
+A change is read, checked and made ready in a thread; only when nothing is wrong with it does it take the place of what
+is in force. Files are watched by looking at them (a stat of each, twice a second): this sees what notification does
+not, such as a swapped Kubernetes `..data` link, a file on NFS, and a folder that appears later.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mtlsproxy.config.errors import ConfigErrors
+from mtlsproxy.config.load import load_config
+from mtlsproxy.config.model import Config
+from mtlsproxy.runtime.material import load_material
+from mtlsproxy.runtime.snapshot import Plan, make_plan
+from mtlsproxy.runtime.watched import signature, watched_paths
+
+if TYPE_CHECKING:
+    from mtlsproxy.runtime.server import Proxy
+
+LOOK_EVERY = 0.5
+"""Seconds between two looks at the files: with a reload's own time, a change is in force within a second."""
+
+SETTLE = 0.1
+"""Seconds that the files must stay as they are before they are read: what replaces several does not do it at once."""
+
+_SETTLE_AT_MOST = 20
+"""Looks at files that keep changing, before they are read anyway."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Of a reload. errors: a line each; then what was in force before stays."""
+
+    at: datetime
+    errors: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.errors
+
+
+class Reloader:
+    """Reloads when asked, and when a file has changed. One reload at a time; requests meanwhile are one more."""
+
+    def __init__(self, proxy: "Proxy") -> None:
+        self._proxy = proxy
+        self._wanted = asyncio.Event()
+        self._busy = asyncio.Lock()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._seen: object = None
+        self.last: Outcome | None = None
+
+    def start(self) -> None:
+        self._seen = signature(watched_paths(self._proxy.config, self._file))
+        self._proxy.metrics.config_last_reload_success_timestamp_seconds.set(value=time.time())
+        loop = self._proxy.loop
+        self._tasks = [loop.create_task(self._watch()), loop.create_task(self._serve())]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        self._tasks = []
+
+    def reload_soon(self) -> None:
+        self._wanted.set()
+
+    @property
+    def _file(self) -> Path:
+        return Path(self._proxy.snapshot.material.loaded.document.file)
+
+    async def reload(self) -> Outcome:
+        """Now. Never raises for what is wrong with files: the outcome says it."""
+        async with self._busy:
+            outcome = await self._reload()
+        self.last = outcome
+        metrics = self._proxy.metrics
+        metrics.config_reloads_total.cell("success" if outcome.ok else "failure").value += 1
+        if outcome.ok:
+            metrics.config_last_reload_success_timestamp_seconds.set(value=outcome.at.timestamp())
+            log.info("reloaded: generation %d is in force", self._proxy.snapshot.generation)
+        else:
+            for line in outcome.errors:
+                log.error("reload refused, generation %d stays: %s", self._proxy.snapshot.generation, line)
+        return outcome
+
+    async def _reload(self) -> Outcome:
+        self._seen = await asyncio.to_thread(signature, watched_paths(self._proxy.config, self._file))
+        at = datetime.now(UTC)
+        try:
+            plan = await asyncio.to_thread(self._prepare, self._file, at)
+            await self._proxy.adopt(plan)
+        except ConfigErrors as errors:
+            return Outcome(at, tuple(map(str, errors.errors)))
+        # The new configuration may name other files.
+        self._seen = await asyncio.to_thread(signature, watched_paths(self._proxy.config, self._file))
+        _say_what_needs_a_restart(plan.material.loaded.config, self._proxy.first_config)
+        return Outcome(at, ())
+
+    def _prepare(self, file: Path, at: datetime) -> Plan:
+        """In a thread: everything that reads files or takes long."""
+        material = load_material(load_config(file, os.environ), at, self._proxy.snapshot.material)
+        return make_plan(material)
+
+    async def _serve(self) -> None:
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            await self._reload_safely()
+
+    async def _reload_safely(self) -> None:
+        try:
+            await self.reload()
+        except Exception:
+            log.exception("a reload failed by a mistake of ours; what is in force stays")
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            if await self._look() != self._seen:
+                await self._settle()
+                await self._reload_safely()
+
+    async def _settle(self) -> None:
+        last = await self._look()
+        for _ in range(_SETTLE_AT_MOST):
+            await asyncio.sleep(SETTLE)
+            now = await self._look()
+            if now == last:
+                return
+            last = now
+
+    async def _look(self) -> object:
+        return await asyncio.to_thread(signature, watched_paths(self._proxy.config, self._file))
+
+
+_AT_START_ONLY = ("admin", "logging", "state_dir", "user", "workers")
+
+
+def _say_what_needs_a_restart(new: Config, first: Config) -> None:
+    for key in _changed(new, first, _AT_START_ONLY):
+        log.warning("%s has changed: it is read at start alone; restart to apply it", key)
+
+
+def _changed(new: Config, first: Config, keys: Iterable[str]) -> list[str]:
+    return [key for key in keys if getattr(new, key) != getattr(first, key)]

@@ -1,0 +1,52 @@
+"""Listening sockets: bound before anything else happens, so that a taken port leaves nothing half-started."""
+
+import socket
+from collections.abc import Iterable
+
+from mtlsproxy.config.errors import ConfigErrors
+from mtlsproxy.config.load import LoadedConfig
+from mtlsproxy.config.model import Bind
+
+BACKLOG = 4096
+"""Connections that the kernel keeps while we are busy; it cuts this down to net.core.somaxconn."""
+
+
+def bind_listeners(loaded: LoadedConfig, names: Iterable[str]) -> dict[str, socket.socket]:
+    """A bound socket for each listener of `names`, all or none. Raises ConfigErrors."""
+    wanted = set(names)
+    sockets: dict[str, socket.socket] = {}
+    errors = []
+    for number, listener in enumerate(loaded.config.listeners):
+        if listener.name not in wanted:
+            continue
+        try:
+            sockets[listener.name] = _bound(listener.bind)
+        except OSError as error:
+            detail = f"cannot listen on {listener.bind}: {error.strerror or error}"
+            errors.append(loaded.error(f"listeners[{number}].bind", detail))
+    if errors:
+        close_sockets(sockets.values())
+        raise ConfigErrors(errors)
+    return sockets
+
+
+def close_sockets(sockets: Iterable[socket.socket]) -> None:
+    for sock in sockets:
+        sock.close()
+
+
+def _bound(bind: Bind) -> socket.socket:
+    """A bound socket; nobody is accepted yet."""
+    family, _, _, _, address = socket.getaddrinfo(bind.host, bind.port, type=socket.SOCK_STREAM)[0]
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, bind.host != "::")
+        sock.bind(address)
+        sock.listen(0)  # bind alone does not say that the port is taken
+    except BaseException:
+        sock.close()
+        raise
+    return sock

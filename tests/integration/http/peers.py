@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.integration.certificates import Identity
 from tests.integration.clients import PATIENCE, Connection
-from tests.integration.harness import eventually
+from tests.integration.harness import eventually, free_port
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -157,3 +157,33 @@ def settled(look: Callable[[], int]) -> int:
         return before if before == look() else 0
 
     return eventually(steady, 30)
+
+
+@contextlib.contextmanager
+def nginx(folder: Path, settings: str = "") -> Iterator[tuple[str, Path]]:
+    """nginx serving files on a free port: its URL and the files' folder."""
+    port, files = free_port(), folder / "files"
+    files.mkdir()
+    files.chmod(0o755)
+    paths = " ".join(
+        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    configuration = folder / "nginx.conf"
+    configuration.write_text(
+        f"daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;"
+        f"events {{}} http {{ access_log off; {paths} {settings}"
+        f"server {{ listen 127.0.0.1:{port}; root {files}; }} }}"
+    )
+    process = subprocess.Popen(["nginx", "-p", str(folder), "-c", str(configuration)], stderr=subprocess.DEVNULL)
+
+    def listens() -> bool:
+        assert process.poll() is None, (folder / "nginx.log").read_text()
+        with socket.socket() as sock:
+            return sock.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        eventually(listens)
+        yield f"http://127.0.0.1:{port}", files
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)

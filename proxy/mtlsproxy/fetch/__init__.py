@@ -1,0 +1,15 @@
+"""Fetches what revocation needs from elsewhere, without ever holding up a request, and keeps it across restarts.
+
+rules        which URLs and addresses may be asked, and the one error of this room
+http         a bounded HTTP client that asks only those
+accept       whether a fetched list may replace the known one
+schedule     when to fetch next
+cache        last good copies on disk
+indexing     lists to index files, index files to mapped lists
+messages     what the proxy and the helper process say to each other
+helper       the helper process: fetches, verifies, indexes
+client       the proxy's side of it
+ocsp_client  OCSP answers, asked for once and kept until they end
+
+`http` and what imports it load aiohttp, which takes a tenth of a second: import them before serving begins.
+"""

@@ -1,7 +1,8 @@
 """A certificate revocation list, parsed once into what a decision asks for (RFC 5280 §5).
 
-What cannot be judged safely is refused: delta and indirect lists, lists for some reasons only, unknown critical
-extensions. A list whose signature was not verified says nothing: see `verify_crl`, and `CrlSet`, which applies it.
+What cannot be judged safely is refused: indirect lists, lists for some reasons only, unknown critical extensions. A
+delta list (§5.2.4) says what changed since its base and is of use only beside one: see `CombinedCrl`. A list whose
+signature was not verified says nothing: see `verify_crl`, and `CrlSet`, which applies it.
 """
 
 import binascii
@@ -30,8 +31,9 @@ HANDLED_CRITICAL = (
     pyca.IssuerAlternativeName,
     pyca.AuthorityInformationAccess,
     pyca.FreshestCRL,
+    pyca.DeltaCRLIndicator,
 )
-"""Extensions that may be critical: we act upon the first three, and the rest cannot change what the list says."""
+"""Extensions that may be critical: what we act upon, and those that cannot change what the list says."""
 
 _UNPARSABLE = (
     ValueError,
@@ -64,6 +66,8 @@ class Crl:
 
     source: the file or URL it came from. size: octets of DER. urls: where the issuing distribution point has a name,
     the URLs of it; then the list answers only for certificates that name one of them (RFC 5280 §6.3.3 b 2 i).
+    base_number: of a delta CRL, the number from which it counts changes (BaseCRLNumber); None in a complete list.
+    freshest_urls: where its deltas are published (§5.2.6).
     """
 
     source: str
@@ -79,6 +83,12 @@ class Crl:
     urls: frozenset[str]
     index: SerialIndex
     signature: Signature
+    base_number: int | None = None
+    freshest_urls: tuple[str, ...] = ()
+
+    @property
+    def is_delta(self) -> bool:
+        return self.base_number is not None
 
     @property
     def entries(self) -> int:
@@ -87,7 +97,8 @@ class Crl:
     @property
     def title(self) -> str:
         """The list in a sentence: its number, where it has one, and its source."""
-        return f"CRL {self.source}" if self.number is None else f"CRL number {self.number} from {self.source}"
+        kind = "delta CRL" if self.is_delta else "CRL"
+        return f"{kind} {self.source}" if self.number is None else f"{kind} number {self.number} from {self.source}"
 
     def lookup(self, serial: int) -> RevokedEntry | None:
         """The entry of `serial`, or None where the list has none."""
@@ -210,6 +221,8 @@ def _parse(data: bytes, source: str) -> Crl:
         issuer = loaded.issuer.rfc4514_string()
         extensions = _Extensions(loaded)
         signature = signature_of(loaded, raw.tbs)
+    if extensions.base_number is not None and extensions.number is None:
+        raise CrlError("a delta CRL without a number, so that no base can be told from a later one (RFC 5280 §5.2.3)")
     return Crl(
         source=source,
         size=len(data),
@@ -222,9 +235,22 @@ def _parse(data: bytes, source: str) -> Crl:
         next_update=loaded.next_update_utc,
         scope=extensions.scope,
         urls=extensions.urls,
-        index=build_index(data, *raw.entries, extensions=raw.version_2) if raw.entries else EMPTY,
+        index=_index(data, raw, delta=extensions.base_number is not None),
         signature=signature,
+        base_number=extensions.base_number,
+        freshest_urls=extensions.freshest_urls,
     )
+
+
+def _index(data: bytes, raw: _Raw, *, delta: bool) -> SerialIndex:
+    if raw.entries is None:
+        return EMPTY
+    return build_index(data, *raw.entries, extensions=raw.version_2, delta=delta)
+
+
+def _urls(points: pyca.FreshestCRL) -> tuple[str, ...]:
+    names = [name for point in points for name in point.full_name or ()]
+    return tuple(name.value for name in names if isinstance(name, pyca.UniformResourceIdentifier))
 
 
 class _Extensions:
@@ -235,19 +261,23 @@ class _Extensions:
         self.number: int | None = None
         self.scope = Scope.ALL
         self.urls: frozenset[str] = frozenset()
+        self.base_number: int | None = None
+        self.freshest_urls: tuple[str, ...] = ()
         for extension in loaded.extensions:
             self._take(extension)
 
     def _take(self, extension: pyca.Extension[pyca.ExtensionType]) -> None:
         value = extension.value
-        if isinstance(value, pyca.DeltaCRLIndicator):
-            raise CrlError("a delta CRL, which is not supported: publish the complete CRL (RFC 5280 §5.2.4)")
         if extension.critical and not isinstance(value, HANDLED_CRITICAL):
             raise CrlError(f"an unknown critical extension, {extension.oid.dotted_string} (RFC 5280 §5.2)")
         if isinstance(value, pyca.AuthorityKeyIdentifier):
             self.authority_key_id = value.key_identifier
         elif isinstance(value, pyca.CRLNumber):
             self.number = value.crl_number
+        elif isinstance(value, pyca.DeltaCRLIndicator):
+            self.base_number = value.crl_number
+        elif isinstance(value, pyca.FreshestCRL):
+            self.freshest_urls = _urls(value)
         elif isinstance(value, pyca.IssuingDistributionPoint):
             self._take_distribution_point(value)
 

@@ -30,6 +30,7 @@ class ProblemKind(StrEnum):
     ROLLBACK = "rollback"
     NO_NEXT_UPDATE = "no_next_update"
     NOT_SIGNED = "not_signed"
+    NO_BASE = "no_base"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +157,9 @@ class _Builder:
         self.problems: list[Problem] = []
 
     def add(self, crl: Crl) -> None:
+        if crl.is_delta:
+            self._problem(ProblemKind.NO_BASE, crl, "cannot be combined yet: publish the complete CRL")
+            return
         if crl.next_update is None:
             fix = "have the CA say when the next one comes"
             self._problem(ProblemKind.NO_NEXT_UPDATE, crl, f"has no nextUpdate (RFC 5280 §5.1.2.5): {fix}")

@@ -15,12 +15,15 @@ REASONS = {
     4: "superseded",
     5: "cessationOfOperation",
     6: "certificateHold",
+    8: "removeFromCRL",
     9: "privilegeWithdrawn",
     10: "aACompromise",
 }
-"""RFC 5280 §5.3.1. 7 is not used; 8, removeFromCRL, belongs in delta CRLs alone."""
+"""RFC 5280 §5.3.1. 7 is not used."""
 
-_REMOVE_FROM_CRL = 8
+REMOVE_FROM_CRL = 8
+"""Takes an entry of the base out again (RFC 5280 §5.2.4): in delta CRLs alone."""
+
 _BOOLEAN = 0x01
 _OCTET_STRING = 0x04
 _ONE_OCTET_ENUMERATED = b"\x0a\x01"
@@ -72,11 +75,16 @@ class Reasons(dict[bytes, int]):
     """crlEntryExtensions in DER → the reason code, or REASON_ABSENT.
 
     CrlError: malformed or repeated extensions, an unknown critical one, certificateIssuer (an indirect CRL), an unknown
-    code, removeFromCRL.
+    code, removeFromCRL elsewhere than in a delta CRL.
     """
+
+    def __init__(self, *, delta: bool = False) -> None:
+        self._delta = delta
 
     def __missing__(self, extensions: bytes) -> int:
         code = _reason(extensions)
+        if code == REMOVE_FROM_CRL and not self._delta:
+            raise CrlError("has the reason removeFromCRL, which belongs in a delta CRL (RFC 5280 §5.3.1)")
         if len(self) < _EXTENSIONS_KEPT:
             self[extensions] = code
         return code
@@ -125,8 +133,6 @@ def _name(identifier: bytes) -> str:
 def _reason_code(value: bytes) -> int:
     if len(value) != 3 or value[:2] != _ONE_OCTET_ENUMERATED:
         raise CrlError("has a malformed reason code")
-    if value[2] == _REMOVE_FROM_CRL:
-        raise CrlError("has the reason removeFromCRL, which belongs in a delta CRL (RFC 5280 §5.3.1)")
     if value[2] not in REASONS:
         raise CrlError(f"has the reason code {value[2]}, which RFC 5280 §5.3.1 does not define")
     return value[2]

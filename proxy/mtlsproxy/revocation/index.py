@@ -19,9 +19,14 @@ from mtlsproxy.x509 import der
 SERIAL_WIDTH = 21
 """Octets of a serial in a record: RFC 5280 §4.1.2.2 allows 20, and one more is the sign of a 160-bit number."""
 
+MAX_WIDE = 1024
+"""Entries with longer serials, which RFC 5280 forbids. They are kept as objects, and those must stay few."""
+
 _LOW = 8
 _RECORD = SERIAL_WIDTH + 8
 _BUCKETS = 256  # by a serial's last octet, which spreads sequential numbers as well as random ones
+_SHIFT, _SHIFT_LARGE = 56, 48  # 256 starts, or 65,536: half a mebibyte that spares a large list most probes
+_LARGE = 1 << 16
 _SEQUENCE, _INTEGER = der.SEQUENCE, der.INTEGER
 _LONG_FORM = 0x80
 _NEGATIVE = 0x80
@@ -45,8 +50,8 @@ class SerialIndex:
 
     low: native unsigned 64-bit, the first 8 of those octets read big-endian. rest: the `rest_width` octets after them
     (what the longest serial needs). facts: native signed 64-bit, seconds since 1970 × 256 + reason code. starts: native
-    unsigned 64-bit, the first row of each value of the first octet, and the number of rows.
-    wide: fact by serial, for serials that do not fit SERIAL_WIDTH.
+    unsigned 64-bit, the first row of each value of `low` >> `shift`, and the number of rows.
+    wide: fact by serial, for serials that do not fit SERIAL_WIDTH; at most MAX_WIDE.
     """
 
     low: memoryview
@@ -54,6 +59,7 @@ class SerialIndex:
     rest_width: int
     facts: memoryview
     starts: memoryview
+    shift: int
     wide: Mapping[int, int]
 
     def __len__(self) -> int:
@@ -74,9 +80,9 @@ class SerialIndex:
         except OverflowError:
             return self.wide.get(serial)  # longer than any that the columns hold
         low = int.from_bytes(key[:_LOW], "big")
-        column, bucket = self.low, key[0]
-        row, end = self.starts[bucket], self.starts[bucket + 1]
-        row = bisect_left(column, low, row, end)
+        column, starts, bucket = self.low, self.starts, low >> self.shift
+        end = starts[bucket + 1]
+        row = bisect_left(column, low, starts[bucket], end)
         while row < end and column[row] == low:
             if self.rest[row * width : (row + 1) * width] == key[_LOW:]:
                 fact: int = self.facts[row]
@@ -85,12 +91,13 @@ class SerialIndex:
         return None
 
 
-def build_index(data: bytes, start: int, end: int, *, extensions: bool) -> SerialIndex:
+def build_index(data: bytes, start: int, end: int, *, extensions: bool, delta: bool = False) -> SerialIndex:
     """The index of the entries in data[start:end], the content of revokedCertificates (RFC 5280 §5.1.2.6).
 
-    extensions: whether entries may carry any (a version 2 list). Raises CrlError, with the number of the entry.
+    extensions: whether entries may carry any (a version 2 list). delta: whether they may be removals. Raises CrlError,
+    with the number of the entry.
     """
-    records = _Records(extensions=extensions)
+    records = _Records(extensions=extensions, delta=delta)
     records.walk(data, start, end)
     return records.index()
 
@@ -98,14 +105,14 @@ def build_index(data: bytes, start: int, end: int, *, extensions: bool) -> Seria
 class _Records:
     """Entries on their way into columns: fixed records in buckets, so that no sort and no list is ever a large one."""
 
-    def __init__(self, *, extensions: bool) -> None:
+    def __init__(self, *, extensions: bool, delta: bool = False) -> None:
         self.extensions = extensions
         self.buckets = [bytearray() for _ in range(_BUCKETS)]
         self.wide: dict[int, int] = {}
         self.longest = 0
         self.days = Days()
         self.clocks = Clocks()
-        self.reasons = Reasons()
+        self.reasons = Reasons(delta=delta)
 
     def walk(self, data: bytes, at: int, end: int) -> None:
         """Keep every entry of data[at:end]. Short lengths and common forms are read in place: it may be a million."""
@@ -161,6 +168,8 @@ class _Records:
         if len(serial) > 1 and serial[0] in (0, 0xFF) and (serial[0] ^ serial[1]) < _NEGATIVE:
             raise CrlError("has a serial number that is not minimal DER")
         if len(serial) > SERIAL_WIDTH:
+            if len(self.wide) >= MAX_WIDE:
+                raise CrlError(f"is one of more than {MAX_WIDE} with serial numbers that RFC 5280 §4.1.2.2 forbids")
             self.wide[int.from_bytes(serial, "big", signed=True)] = fact
             return
         key = serial[::-1].ljust(SERIAL_WIDTH, b"\xff" if serial[0] >= _NEGATIVE else b"\0")
@@ -168,7 +177,7 @@ class _Records:
 
     def index(self) -> SerialIndex:
         """Sort the records into columns, bucket by bucket, letting go of each as it is done."""
-        low, facts, rest, starts = array("Q"), array("q"), bytearray(), array("Q", [0])
+        low, facts, rest = array("Q"), array("q"), bytearray()
         width = max(0, min(self.longest, SERIAL_WIDTH) - _LOW)
         self.buckets.reverse()
         while self.buckets:
@@ -177,17 +186,28 @@ class _Records:
             low.frombytes(b"".join([record[:_LOW] for record in records]))
             rest += b"".join([record[_LOW : _LOW + width] for record in records])
             facts.frombytes(b"".join([record[SERIAL_WIDTH:] for record in records]))
-            starts.append(len(low))
         if sys.byteorder == "little":
             low.byteswap()
+        shift = _SHIFT_LARGE if len(low) >= _LARGE else _SHIFT
         return SerialIndex(
             memoryview(low).toreadonly(),
             memoryview(rest).toreadonly(),
             width,
             memoryview(facts).toreadonly(),
-            memoryview(starts).toreadonly(),
+            memoryview(_starts(low, shift)).toreadonly(),
+            shift,
             MappingProxyType(self.wide),
         )
+
+
+def _starts(low: "array[int]", shift: int) -> "array[int]":
+    """The first row of each bucket, and the number of rows."""
+    starts, row = array("Q"), 0
+    for bucket in range(1 << (_LOW * 8 - shift)):
+        row = bisect_left(low, bucket << shift, row)
+        starts.append(row)
+    starts.append(len(low))
+    return starts
 
 
 EMPTY = _Records(extensions=False).index()

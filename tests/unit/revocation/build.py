@@ -121,6 +121,11 @@ def crl_number(value: int) -> bytes:
     return extension(b"\x06\x03\x55\x1d\x14", integer(value))
 
 
+def delta_of(base_number: int) -> bytes:
+    """deltaCRLIndicator (RFC 5280 §5.2.4)."""
+    return extension(b"\x06\x03\x55\x1d\x1b", integer(base_number), critical=True)
+
+
 def key_identifier(issuer: Authority) -> bytes:
     identifier = issuer.certificate.subject_key_id
     return extension(b"\x06\x03\x55\x1d\x23", tlv(0x30, tlv(0x80, identifier)))

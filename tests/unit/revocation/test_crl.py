@@ -123,9 +123,22 @@ def test_a_list_with_a_named_distribution_point_covers_the_certificates_that_nam
     assert not got.covers(leaf(ROOT))
 
 
-def test_a_delta_list_is_refused() -> None:
-    indicator = build.extension(b"\x06\x03\x55\x1d\x1b", build.integer(1), critical=True)
-    assert "delta" in refusal(assemble(ROOT, None, extensions=[indicator]))
+def test_a_delta_list_tells_its_base() -> None:
+    got = crl(ROOT, number=8, extensions=[build.delta_of(5)], source="d.crl")
+    assert (got.is_delta, got.base_number, got.number) == (True, 5, 8)
+    assert got.title == "delta CRL number 8 from d.crl"
+    assert not crl(ROOT).is_delta
+
+
+def test_a_delta_list_without_a_number_is_refused() -> None:
+    assert "without a number" in refusal(assemble(ROOT, None, extensions=[build.delta_of(5)]))
+
+
+def test_remove_from_crl_is_read_in_a_delta_alone() -> None:
+    removed = entry(5, NOW, build.reason(8))
+    extensions = [build.crl_number(8), build.delta_of(5)]
+    assert parse_crl(assemble(ROOT, removed, extensions=extensions), "d.crl").lookup(5).reason == "removeFromCRL"
+    assert "removeFromCRL" in refusal(assemble(ROOT, removed, extensions=extensions[:1]))
 
 
 def test_an_unknown_extension_counts_only_where_it_is_critical() -> None:

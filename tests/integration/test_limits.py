@@ -1,192 +1,325 @@
-"""What clients may cost before anyone knows who they are, and that others keep being served meanwhile."""
+"""Every limit and timeout of a listener, a route and an upstream: what just fits, what does not, and how it is said."""
 
 import contextlib
 import socket
+import ssl
 import time
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from typing import Any
 
 import pytest
-from tests.integration.clients import PATIENCE, V12, client_context, tls
+from tests.integration.certificates import Identity
+from tests.integration.clients import Connection, client_context, request, tls
 from tests.integration.conftest import Material, Start
-from tests.integration.harness import Observed, Tree, eventually
-from tests.integration.refusals import assert_nobody_left
-from tests.integration.stepped import client_hello, stepped
+from tests.integration.harness import RunningProxy, Tree, eventually
+from tests.integration.http.peers import OK, Listening, listening
 from tests.integration.upstream import RecordingUpstream
 
-from mtlsproxy.reasons import Reason
+SOON = "300ms"
+"""A timeout that is meant to pass."""
+
+LONG = "60s"
+CHUNKED = "Transfer-Encoding: chunked"
 
 
-def limit(config: Tree, **limits: int) -> Tree:
-    config["listeners"][0]["limits"] = limits
-    return config
+class Scene:
+    def __init__(self, proxy: RunningProxy, context: ssl.SSLContext) -> None:
+        self.proxy = proxy
+        self.connect = lambda: tls(proxy.port(), context)
+
+    def refused(self, data: bytes) -> tuple[int, str, bool]:
+        """Status, reason and whether the connection ends, of a request that is refused."""
+        with self.connect() as client:
+            client.send(data)
+            answer = client.response()
+            return answer.status, answer.problem["reason"], client.ended() if closes(answer.fields) else False
 
 
-def handshakes(proxy: Observed, result: str) -> float:
-    return sum(count for labels, count in proxy.series("handshakes_total").items() if labels[1] == result)
+def closes(fields: list[tuple[str, str]]) -> bool:
+    return ("Connection", "close") in fields
 
 
-@contextlib.contextmanager
-def crowd(port: int, count: int, says: bytes) -> Iterator[list[socket.socket]]:
-    """`count` connections that say this, and nothing after it."""
-    with contextlib.ExitStack() as stack:
-        sockets = []
-        for _ in range(count):
-            raw = stack.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE))
-            raw.sendall(says)
-            sockets.append(raw)
-        yield sockets
+Begin = Callable[..., Scene]
 
 
-# -- handshakes --------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def begin(config: Tree, start: Start, material: Material) -> Begin:
+    """Starts a proxy with these limits and timeouts of its listener."""
+
+    def start_with(limits: dict[str, Any] | None = None, timeouts: dict[str, Any] | None = None) -> Scene:
+        listener = config["listeners"][0]
+        listener["limits"], listener["timeouts"] = limits or {}, timeouts or {}
+        alice: Identity = material.client()
+        return Scene(start(config), client_context(material.root, alice))
+
+    return start_with
 
 
-def test_handshakes_beyond_the_limit_wait_their_turn(config: Tree, material: Material, start: Start) -> None:
-    """`max_concurrent_handshakes`: the third says nothing wrong and is not refused; it goes on when a slot is free."""
-    proxy = start(limit(config, max_concurrent_handshakes=2))
-    context = client_context(material.root, material.client(), V12)
-    with contextlib.ExitStack() as stack:
-        clients = [stack.enter_context(stepped(proxy.port(), context)) for _ in range(3)]
-        for client in clients[:2]:
-            client.raw.sendall(client.flight())
-            assert client.receive()
-        third = clients[2]
-        third.raw.sendall(third.flight())
-        eventually(lambda: proxy.series("connections") == {("internal",): 3})
-        third.raw.setblocking(False)
-        with pytest.raises(BlockingIOError):
-            third.receive()
-        third.raw.settimeout(PATIENCE)
-        clients[0].raw.close()
-        assert third.receive()
-    assert_nobody_left(proxy)
+@pytest.fixture
+def by_hand(config: Tree):  # type: ignore[no-untyped-def]
+    with listening() as server:
+        config["upstreams"]["recorder"]["servers"] = [{"url": server.url}]
+        yield server
 
 
-def test_one_slot_serves_one_client_after_another(
-    config: Tree, material: Material, upstream: RecordingUpstream, start: Start
-) -> None:
-    """A slot comes back however its handshake ended: done, refused, aborted, timed out."""
-    config["listeners"][0]["tls"]["handshake_timeout"] = "200ms"
-    proxy = start(limit(config, max_concurrent_handshakes=1))
-    good, bad = client_context(material.root, material.client()), client_context(material.root)
-    for _ in range(3):
-        with contextlib.suppress(OSError), tls(proxy.port(), bad) as connection:
-            connection.sock.recv(1)
-        with stepped(proxy.port(), bad) as leaves:
-            leaves.raw.sendall(leaves.flight())
-            leaves.receive()
-        with stepped(proxy.port(), bad) as silent:
-            silent.raw.sendall(silent.flight())
-            while silent.receive():
-                pass
-        with tls(proxy.port(), good) as connection:
-            assert connection.get().status == 200
-    assert [handshakes(proxy, r) for r in ("no_certificate", "client_aborted", "handshake_timeout", "ok")] == [3] * 4
+# -- sizes and counts --------------------------------------------------------------------------------------------------
 
 
-def test_a_client_that_leaves_while_it_waits_takes_no_slot(config: Tree, material: Material, start: Start) -> None:
-    """Its turn is passed on to the next."""
-    proxy = start(limit(config, max_concurrent_handshakes=1))
-    context = client_context(material.root, material.client())
-    with stepped(proxy.port(), context) as first, contextlib.ExitStack() as stack:
-        first.raw.sendall(first.flight())
-        assert first.receive()
-        hello = client_hello(context)
-        for raw in stack.enter_context(crowd(proxy.port(), 5, hello)):
-            raw.close()
-        last = stack.enter_context(stepped(proxy.port(), context))
-        last.raw.sendall(last.flight())
-        eventually(lambda: proxy.series("connections_total") == {("internal",): 7})
-        first.raw.close()
-        assert last.receive()
-    assert_nobody_left(proxy)
+def in_pieces(client: Connection, data: bytes, size: int) -> None:
+    for at in range(0, len(data), size):
+        client.send(data[at : at + size])
 
 
-@pytest.mark.parametrize("complete", [True, False], ids=["silent after the ClientHello", "half a ClientHello"])
-def test_a_flood_of_silent_handshakes_leaves_others_served(
-    config: Tree, material: Material, upstream: RecordingUpstream, start: Start, complete: bool
-) -> None:
-    """Who is in stays in, each silent one is counted and let go, and a newcomer gets in afterwards."""
-    config["listeners"][0]["tls"] |= {"handshake_timeout": "500ms", "client_hello_timeout": "500ms"}
-    proxy = start(limit(config, max_concurrent_handshakes=8))
-    context = client_context(material.root, material.client())
-    hello = client_hello(context)
-    with tls(proxy.port(), context) as inside:
-        assert inside.get().status == 200
-        with crowd(proxy.port(), 100, hello if complete else hello[:-1]) as silent:
-            assert inside.get().status == 200
-            for raw in silent:
-                while raw.recv(65536):
-                    pass
-            assert inside.get().status == 200
-        assert handshakes(proxy, Reason.HANDSHAKE_TIMEOUT) == 100
-        with tls(proxy.port(), context) as newcomer:
-            assert newcomer.get().status == 200
-    assert_nobody_left(proxy)
+@pytest.mark.parametrize("size", [1_000_000, 50])
+def test_limits_of_heads(begin: Begin, upstream: RecordingUpstream, size: int) -> None:
+    """414 and 431 beyond each, in one piece and in many; nothing reaches the upstream. Exactly the limit passes."""
+    scene = begin({"request_line": 100, "header_field": 200, "headers": 1000, "header_count": 10})
+    line, host = len("GET / HTTP/1.1"), len("Host: proxy.test\r\n")
+    fields = [f"X-{n}: ".ljust(200, "a") for n in range(4)]
+    last = 1000 - host - 4 * 202 - 2
+    cases = [
+        (request("/" + "a" * (100 - line)), 200, None),
+        (request("/" + "a" * (101 - line)), 414, "uri_too_long"),
+        (request("/" + "a" * 5000), 414, "uri_too_long"),
+        (request("/", "X: " + "a" * 197), 200, None),
+        (request("/", "X: " + "a" * 198), 431, "headers_too_large"),
+        (request("/", *fields, "Y: ".ljust(last - 5, "a")), 200, None),
+        (request("/", *fields, "Y: ".ljust(last + 1, "a")), 431, "headers_too_large"),
+        (request("/", *["X: a"] * 9), 200, None),
+        (request("/", *["X: a"] * 10), 431, "headers_too_large"),
+        (b"GET / HTTP/1.1\r\nX: " + b"a" * 5000, 431, "headers_too_large"),
+    ]
+    for data, status, reason in cases:
+        asked = len(upstream.requests)
+        with scene.connect() as client:
+            with contextlib.suppress(OSError):  # it may be refused before the last piece
+                in_pieces(client, data, size)
+            answer = client.response()
+            assert answer.status == status
+            if reason is not None:
+                assert answer.problem["reason"] == reason
+                assert closes(answer.fields)
+                assert client.ended()
+        assert len(upstream.requests) == asked + (status == 200)
 
 
-def test_half_a_client_hello_takes_no_handshake_slot(config: Tree, material: Material, start: Start) -> None:
-    """A newcomer is served at once beside a crowd that never finishes its ClientHello."""
-    config["listeners"][0]["tls"]["client_hello_timeout"] = "20s"
-    proxy = start(limit(config, max_concurrent_handshakes=1))
-    context = client_context(material.root, material.client())
-    with crowd(proxy.port(), 20, client_hello(context)[:-1]):
-        eventually(lambda: proxy.series("connections") == {("internal",): 20})
-        with tls(proxy.port(), context) as newcomer:
-            assert newcomer.get().status == 200
+def test_the_limit_of_bodies(begin: Begin, upstream: RecordingUpstream) -> None:
+    """By length it is refused before anything is forwarded; in chunks once it is passed: the upstream sees no end."""
+    scene = begin({"body": 1000})
+    with scene.connect() as client:
+        client.send(request("/", "Content-Length: 1000", method="POST", body=b"x" * 1000))
+        assert client.response().status == 200
+        client.send(request("/", CHUNKED, method="POST", body=b"3e8\r\n" + b"x" * 1000 + b"\r\n0\r\n\r\n"))
+        assert client.response().status == 200
+    assert scene.refused(request("/", "Content-Length: 1001", method="POST")) == (413, "body_too_large", True)
+    assert scene.refused(request("/", "Content-Length: 1001", "Expect: 100-continue", method="POST"))[0] == 413
+    with scene.connect() as client:
+        client.send(request("/", CHUNKED, method="POST", body=b"1f4\r\n" + b"x" * 500 + b"\r\n"))
+        client.send(b"1f5\r\n" + b"x" * 501 + b"\r\n0\r\n\r\n")
+        assert client.response().problem["reason"] == "body_too_large"
+        assert client.ended()
+    assert len(upstream.requests) == 2, "no third one was ever whole"
 
 
-def test_a_trickle_does_not_extend_the_time_for_a_client_hello(config: Tree, material: Material, start: Start) -> None:
-    """`client_hello_timeout` runs from the accept, not from the last byte."""
-    config["listeners"][0]["tls"]["client_hello_timeout"] = "300ms"
-    proxy = start(config)
-    hello = client_hello(client_context(material.root))
-    with socket.create_connection(("127.0.0.1", proxy.port()), PATIENCE) as raw, contextlib.suppress(ConnectionError):
-        for at in range(len(hello) - 1):
-            raw.sendall(hello[at : at + 1])
-            if handshakes(proxy, Reason.HANDSHAKE_TIMEOUT):
-                break
-            time.sleep(0.02)
-    assert handshakes(proxy, Reason.HANDSHAKE_TIMEOUT) == 1
+def test_no_limit_of_bodies_is_no_limit(begin: Begin, upstream: RecordingUpstream) -> None:
+    scene = begin({"body": 0})
+    with scene.connect() as client:
+        client.send(request("/", "Content-Length: 3000000", method="POST", body=b"x" * 3_000_000))
+        assert client.response().status == 200
+    assert len(upstream.requests[0].body) == 3_000_000
 
 
-# -- connections -------------------------------------------------------------------------------------------------------
+# -- times of the listener ---------------------------------------------------------------------------------------------
 
 
-def test_silent_connections_at_the_limit_are_let_go_in_time(config: Tree, material: Material, start: Start) -> None:
-    """All places taken by connections that say nothing: a newcomer gets in once `client_hello_timeout` has passed."""
-    config["listeners"][0]["tls"]["client_hello_timeout"] = "300ms"
-    proxy = start(limit(config, max_connections=5))
-    with crowd(proxy.port(), 5, b""):
-        eventually(lambda: proxy.series("connections") == {("internal",): 5})
-        with tls(proxy.port(), client_context(material.root, material.client())) as newcomer:
-            assert newcomer.get().status == 200
-
-
-def test_an_idle_connection_is_closed_in_time(config: Tree, material: Material, start: Start) -> None:
-    """`timeouts.idle`, before the first request and after one; both with close_notify."""
-    config["listeners"][0]["timeouts"] = {"idle": "200ms"}
-    proxy = start(config)
-    context = client_context(material.root, material.client())
-    with tls(proxy.port(), context) as unused, tls(proxy.port(), context) as used:
-        assert used.get().status == 200
-        assert unused.ended()
-        assert used.ended()
-    assert proxy.series("rejections_total") == {}
-    assert_nobody_left(proxy)
-
-
-def test_a_connection_ends_with_its_certificate(
-    config: Tree, material: Material, upstream: RecordingUpstream, start: Start
-) -> None:
-    """After notAfter the next request on a live connection is refused as expired."""
-    ends = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=2)
-    short = material.client("short", end=ends)
-    proxy = start(config)
-    with tls(proxy.port(), client_context(material.root, short)) as connection:
-        assert connection.get().status == 200
-        eventually(lambda: datetime.now(UTC) > ends + timedelta(seconds=1))
-        answer = connection.get()
-        assert (answer.status, answer.problem["reason"]) == (403, Reason.EXPIRED)
-        assert connection.ended()
+def test_slow_headers(begin: Begin, upstream: RecordingUpstream) -> None:
+    """request_headers counts from a request's first byte to the end of its head, however it drips; later ones too."""
+    scene = begin(timeouts={"request_headers": SOON, "idle": LONG})
+    for before in (b"", request()):
+        with scene.connect() as client:
+            if before:
+                client.send(before)
+                assert client.response().status == 200
+                time.sleep(0.5)  # between requests the time does not run
+            began = time.monotonic()
+            with contextlib.suppress(OSError):
+                for byte in request("/", "X: " + "a" * 100):
+                    client.send(bytes([byte]))
+                    time.sleep(0.02)
+                    if time.monotonic() - began > 1:
+                        break
+            answer = client.response()
+            assert (answer.status, answer.problem["reason"]) == (408, "request_timeout")
+            assert client.ended()
     assert len(upstream.requests) == 1
+
+
+def test_slow_bodies(begin: Begin, upstream: RecordingUpstream) -> None:
+    """request_body counts between two reads: a body that keeps coming may take its time, one that stops may not."""
+    scene = begin(timeouts={"request_body": "400ms"})
+    with scene.connect() as client:
+        client.send(request("/", "Content-Length: 10", method="POST"))
+        for _ in range(10):
+            time.sleep(0.1)
+            client.send(b"x")
+        assert client.response().status == 200
+    with scene.connect() as client:
+        client.send(request("/", "Content-Length: 10", method="POST", body=b"xxxxx"))
+        answer = client.response()
+        assert (answer.status, answer.problem["reason"]) == (408, "request_timeout")
+        assert client.ended()
+    assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize("before", [b"", request(), b"\r\n"], ids=["nothing sent", "after a request", "a line end"])
+def test_idle_connections_are_closed(begin: Begin, before: bytes) -> None:
+    """Properly (close_notify) and without an answer: there was no request."""
+    scene = begin(timeouts={"idle": SOON, "request_headers": SOON if before != b"\r\n" else LONG})
+    with scene.connect() as client:
+        client.send(before)
+        if before.startswith(b"GET"):
+            assert client.response().status == 200
+        assert client.ended()
+
+
+def test_a_connection_that_is_used_is_not_idle(begin: Begin) -> None:
+    scene = begin(timeouts={"idle": "500ms"})
+    with scene.connect() as client:
+        for _ in range(8):
+            assert client.get().status == 200
+            time.sleep(0.15)
+
+
+def test_a_long_wait_for_the_upstream_is_not_idle(begin: Begin, by_hand: Listening) -> None:
+    """Neither idle, nor request_headers, nor request_body, nor write run meanwhile."""
+    scene = begin(timeouts=dict.fromkeys(("idle", "request_headers", "request_body", "write"), "200ms"))
+    with scene.connect() as client:
+        client.send(request("/", "Content-Length: 2", method="POST", body=b"ab"))
+        peer = by_hand.accept()
+        peer.head()
+        time.sleep(1)
+        peer.send(OK)
+        assert client.response().status == 200
+
+
+def test_a_client_that_does_not_read_is_let_go(begin: Begin, by_hand: Listening) -> None:
+    """write: no progress for so long ends the connection, and the upstream's with it."""
+    scene = begin(timeouts={"write": SOON})
+    with scene.connect() as client:
+        client.send(request())
+        peer = by_hand.accept()
+        peer.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
+        with pytest.raises(OSError):
+            for _ in range(1000):
+                peer.send(b"x" * 100_000)
+            peer.send(b"x" * 100_000)
+        (line,) = scene.proxy.access()
+        assert (line["status"], line["reason"]) == (200, "request_timeout")
+    eventually(lambda: not scene.proxy.series("upstream_connections"))
+
+
+# -- times of routes and upstreams -------------------------------------------------------------------------------------
+
+
+def test_an_upstream_that_does_not_answer(config: Tree, begin: Begin, by_hand: Listening) -> None:
+    """timeouts.response: 504; the connection to the client lives on."""
+    config["routes"][0]["timeouts"] = {"response": SOON}
+    scene = begin()
+    with scene.connect() as client:
+        client.send(request())
+        peer = by_hand.accept()
+        peer.head()
+        answer = client.response()
+        assert (answer.status, answer.problem["reason"]) == (504, "upstream_timeout")
+        assert peer.rest() == b""
+        client.send(request())
+        by_hand.accept().answer()
+        assert client.response().status == 200
+
+
+def test_the_upstreams_time_begins_when_the_request_is_sent(config: Tree, begin: Begin, by_hand: Listening) -> None:
+    """A client that sends slowly is not the upstream's fault."""
+    config["routes"][0]["timeouts"] = {"response": SOON}
+    scene = begin(timeouts={"request_body": LONG})
+    with scene.connect() as client:
+        client.send(request("/", "Content-Length: 4", method="POST", body=b"ab"))
+        peer = by_hand.accept()
+        peer.head()
+        time.sleep(0.8)
+        client.send(b"cd")
+        assert peer.exactly(4) == b"abcd"
+        peer.send(OK)
+        assert client.response().status == 200
+
+
+def test_a_route_may_have_more_patience_than_another(config: Tree, begin: Begin, by_hand: Listening) -> None:
+    config["routes"].insert(
+        0, config["routes"][0] | {"name": "slow", "paths": ["/slow"], "timeouts": {"response": LONG}}
+    )
+    config["routes"][1]["timeouts"] = {"response": SOON}
+    scene = begin()
+    with scene.connect() as client:
+        client.send(request("/slow"))
+        peer = by_hand.accept()
+        peer.head()
+        time.sleep(0.8)
+        peer.send(OK)
+        assert client.response().status == 200
+        client.send(request("/quick"))
+        peer.head()
+        assert client.response().status == 504
+
+
+def test_pooled_connections_rest_only_so_long(config: Tree, begin: Begin, by_hand: Listening) -> None:
+    config["upstreams"]["recorder"]["idle_timeout"] = SOON
+    scene = begin()
+    with scene.connect() as client:
+        client.send(request())
+        peer = by_hand.accept()
+        peer.answer()
+        assert client.response().status == 200
+        assert peer.rest() == b""
+        client.send(request())
+        by_hand.accept().answer()
+        assert client.response().status == 200
+
+
+def test_connect_timeout(config: Tree, begin: Begin) -> None:
+    """504: nobody takes the connection, and nobody refuses it."""
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.socket())
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):
+            sock = stack.enter_context(socket.socket())
+            sock.setblocking(False)
+            sock.connect_ex(full.getsockname())
+        config["upstreams"]["recorder"] = {
+            "servers": [{"url": f"http://127.0.0.1:{full.getsockname()[1]}"}], "connect_timeout": SOON,
+        }  # fmt: skip
+        assert begin().refused(request())[:2] == (504, "upstream_timeout")
+
+
+def test_max_connections_and_queue(config: Tree, begin: Begin, by_hand: Listening) -> None:
+    """One is served, one waits, one is refused with 503; who waits too long is told so as well."""
+    config["upstreams"]["recorder"] |= {"max_connections": 1, "queue": 1}
+    config["routes"].insert(
+        0, config["routes"][0] | {"name": "hasty", "paths": ["/hasty"], "timeouts": {"response": SOON}}
+    )
+    scene = begin()
+    with scene.connect() as one, scene.connect() as two, scene.connect() as three:
+        one.send(request("/1"))
+        peer = by_hand.accept()
+        peer.head()
+        two.send(request("/hasty"))
+        answer = two.response()
+        assert (answer.status, answer.problem["reason"]) == (503, "upstream_unavailable")
+        two.send(request("/2"))
+        eventually(lambda: scene.proxy.series("requests_in_flight").get(("internal",)) == 2)
+        answer = three.get("/3")
+        assert (answer.status, answer.problem["reason"]) == (503, "upstream_unavailable")
+        peer.send(OK)
+        assert one.response().status == 200
+        assert peer.answer().startswith(b"GET /2 ")
+        assert two.response().status == 200
+        assert by_hand.nobody_else()

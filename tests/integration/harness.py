@@ -76,7 +76,7 @@ class Observed:
 
     def series(self, name: str) -> dict[tuple[str, ...], float]:
         """The non-zero series of `mtlsproxy_name`: label values, in the order of interfaces.md, to the value."""
-        order = LABELS[name]
+        order = LABELS[name.removesuffix("_count").removesuffix("_sum")]
         name = f"mtlsproxy_{name}"
         found = text_string_to_metric_families(self.admin("/metrics").decode())
         return {

@@ -20,6 +20,7 @@ from tests.integration.refusals import (
     assert_logged,
     assert_nobody_left,
     assert_nothing_forwarded,
+    assert_problem,
 )
 from tests.integration.stepped import client_hello, stepped
 from tests.integration.upstream import RecordingUpstream
@@ -46,6 +47,20 @@ def test_no_certificate_ends_the_handshake(
     """`missing_certificate: handshake_failure`, the default."""
     proxy = start(config)
     assert alert(proxy.port(), client_context(material.root, None, VERSIONS[version])) == seen
+    assert_refused(proxy, upstream, Reason.NO_CERTIFICATE)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_no_certificate_is_answered_where_the_listener_says_so(
+    config: Tree, material: Material, upstream: RecordingUpstream, start: Start, version: str
+) -> None:
+    """`missing_certificate: http_400` finishes the handshake, answers 400 and closes."""
+    config["listeners"][0]["client_auth"]["missing_certificate"] = "http_400"
+    proxy = start(config)
+    with tls(proxy.port(), client_context(material.root, None, VERSIONS[version])) as connection:
+        connection.send(request("/first") + request("/second"))
+        assert_problem(connection.response(), Reason.NO_CERTIFICATE, closes=True)
+        assert connection.ended()
     assert_refused(proxy, upstream, Reason.NO_CERTIFICATE)
 
 

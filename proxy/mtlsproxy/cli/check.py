@@ -64,6 +64,7 @@ def _load(loaded: "LoadedConfig", now: "datetime") -> "Material":
     from mtlsproxy.config.errors import ConfigErrors
     from mtlsproxy.runtime.material import load_material
     from mtlsproxy.runtime.snapshot import build_listener_contexts
+    from mtlsproxy.tls.tickets import SECRET_SIZE
 
     access = loaded.config.logging.access
     errors = []
@@ -75,7 +76,7 @@ def _load(loaded: "LoadedConfig", now: "datetime") -> "Material":
         raise ConfigErrors([*found.errors, *errors]) from found
     if errors:
         raise ConfigErrors(errors)
-    build_listener_contexts(material)
+    build_listener_contexts(material, bytes(SECRET_SIZE))  # made to be checked, not to be used
     return material
 
 

@@ -437,7 +437,9 @@ class Downstream:
     def verdict_ran_out(self) -> None:
         """A certificate or a revocation list has ended: who no longer passes is let go after the answer under way."""
         self._judge_again(self._service.rules)
-        if self.visitor.verdict.reason is not None:
+        verdict = self.visitor.verdict
+        if verdict.reason is not None and not self.ending:
+            self.recorder.let_go(verdict.reason, verdict.detail)
             self.drain()
 
     def trust_changed(self) -> None:

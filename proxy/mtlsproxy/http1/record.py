@@ -110,6 +110,14 @@ class Recorder:
             self._service.access_log.append(entry)
         self._reject(entry, route, reason, detail, enforced=True)
 
+    def let_go(self, reason: Reason, detail: str) -> None:
+        """A connection that was accepted and no longer is: no request asked for this, so none answers it."""
+        connection = self._connection(None)
+        entry: AccessEntry = (
+            time(), connection, None, None, None, None, None, reason, None, None, 0, 0, None, None, None,
+        )  # fmt: skip
+        self._reject(entry, "", reason, detail, enforced=True)
+
     # -- parts -----------------------------------------------------------------------------------------------------
 
     def _reject(self, entry: AccessEntry, route: str, reason: Reason, detail: str, *, enforced: bool) -> None:

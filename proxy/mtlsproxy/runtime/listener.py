@@ -1,6 +1,7 @@
 """One listener: its acceptor, its connections, and what is said of handshakes that fail."""
 
 import asyncio
+import dataclasses
 import heapq
 import logging
 import socket
@@ -13,6 +14,7 @@ from mtlsproxy.http1.service import Service, Timeouts
 from mtlsproxy.http1.visitor import Visitor
 from mtlsproxy.identity.client import client_of, principal_of
 from mtlsproxy.reasons import Reason
+from mtlsproxy.runtime.chains import Chains
 from mtlsproxy.runtime.snapshot import ListenerSnapshot
 from mtlsproxy.telemetry.access_log import AccessEntry, AccessLog, connection_fragment
 from mtlsproxy.telemetry.families import Cell
@@ -70,6 +72,8 @@ class ListenerRuntime:
         self._metrics = metrics
         self._refusals = refusals
         self._visitors: dict[int, Visitor] = {}
+        self._chains = Chains()
+        self._keys_due = snapshot.contexts.keys_due
         self._idle: list[tuple[float, Downstream]] = []
         name = config.name
         self.acceptor = Acceptor(
@@ -107,6 +111,8 @@ class ListenerRuntime:
         now = time.time()
         for downstream in [d for d in self.service.connections if d.deadline <= now]:
             downstream.verdict_ran_out()
+        if now >= self._keys_due:
+            self._keys_due = self.snapshot.contexts.renew_ticket_keys(now)
         self._sweeper.start(SWEEP)
 
     def adopt(self, config: Listener, snapshot: ListenerSnapshot) -> None:
@@ -114,6 +120,7 @@ class ListenerRuntime:
         self.config = config
         self.snapshot = snapshot
         self._visitors.clear()
+        self._keys_due = snapshot.contexts.keys_due
         self.acceptor.settings = _acceptor_settings(config)
         self.acceptor.contexts = snapshot.contexts
         service = self.service
@@ -121,7 +128,7 @@ class ListenerRuntime:
         service.rules = snapshot.rules
 
     async def judge_all_again(self) -> None:
-        """Open connections that no longer pass are let go. A request does not wait for its turn: it is judged anyway."""
+        """Open connections that no longer pass are let go. Requests are judged as they come."""
         rules = self.service.rules
         for number, downstream in enumerate(list(self.service.connections)):
             if self.service.rules is not rules:
@@ -146,10 +153,18 @@ class ListenerRuntime:
 
     def established(self, connection: Established, seconds: float) -> None:
         self._duration.observe(seconds)
+        if connection.resumed:
+            # A session keeps the leaf alone; what led to its issuer was seen in the full handshake, here or elsewhere.
+            connection = dataclasses.replace(connection, presented=self._chains.restore(connection.presented))
         verdict = self.snapshot.rules.judge(connection.presented)
+        if connection.resumed and verdict.reason in (Reason.UNTRUSTED_ISSUER, Reason.NO_CERTIFICATE):
+            self._ask_for_full_handshake(connection)
+            return
         if verdict.reason is None:
             self._ok[connection.version].value += 1
             self._note_accepted(verdict)
+            if connection.context.resumable and not connection.resumed:
+                self._chains.remember(connection.presented)
         else:
             self._handshake(verdict.reason, connection.version).value += 1
         self._count_revocation(verdict)
@@ -183,6 +198,17 @@ class ListenerRuntime:
                 return False
 
     # -- parts -----------------------------------------------------------------------------------------------------
+
+    def _ask_for_full_handshake(self, connection: Established) -> None:
+        """Let go of a resumed connection that cannot be judged: its client shakes hands in full when it comes again."""
+        detail = "a resumed session of a client whose chain is not known here: it has to shake hands in full"
+        failure = FailedHandshake(
+            connection.address, Reason.PROTOCOL_ERROR, detail, connection.presented, connection.version,
+            connection.server_name,
+        )  # fmt: skip
+        connection.stream.abort_before_start()
+        self.acceptor.released(connection.address[0])
+        self.failed(failure)
 
     def _handshake(self, result: Reason, version: str) -> Cell:
         return self._metrics.handshakes_total.cell(self.config.name, result, version)

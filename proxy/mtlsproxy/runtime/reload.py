@@ -113,7 +113,7 @@ class Reloader:
     def _prepare(self, file: Path, at: datetime) -> Plan:
         """In a thread: everything that reads files or takes long."""
         material = load_material(load_config(file, os.environ), at, self._proxy.snapshot.material)
-        return make_plan(material)
+        return make_plan(material, self._proxy.ticket_secret)
 
     async def _serve(self) -> None:
         while True:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -20,6 +21,7 @@ from mtlsproxy.runtime.status import Status
 from mtlsproxy.telemetry.logs import Logs
 from mtlsproxy.telemetry.metrics import Metrics
 from mtlsproxy.tls import native
+from mtlsproxy.tls.tickets import SECRET_SIZE
 from mtlsproxy.transport.wheel import TimerWheel
 
 _LOG_FLUSH = 5.0
@@ -53,6 +55,7 @@ class Proxy:
         self.snapshot: Snapshot
         self.logs: Logs
         self.reloader = Reloader(self)
+        self.ticket_secret = os.urandom(SECRET_SIZE)
 
     @property
     def config(self) -> Config:
@@ -71,7 +74,7 @@ class Proxy:
         loaded = self._first.loaded
         sockets = bind_listeners(loaded, (listener.name for listener in loaded.config.listeners))
         try:
-            plan = make_plan(self._first)
+            plan = make_plan(self._first, self.ticket_secret)
             self.logs = Logs(loaded.config.logging, self.metrics, self.loop)
         except BaseException:
             close_sockets(sockets.values())

@@ -1,5 +1,7 @@
 """A configuration with its material, ready to serve: contexts, routers, judges. Made whole or not at all."""
 
+import dataclasses
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,10 +15,11 @@ from mtlsproxy.identity.strip import StripRules
 from mtlsproxy.runtime.judging import Judge
 from mtlsproxy.runtime.material import Material
 from mtlsproxy.telemetry.metrics import Metrics
-from mtlsproxy.tls.contexts import ContextError, Contexts, VerifySettings, build_contexts
+from mtlsproxy.tls.contexts import ContextError, Contexts, Resumption, VerifySettings, build_contexts
+from mtlsproxy.tls.tickets import policy_hash
 from mtlsproxy.upstream.pool import Upstream
 from mtlsproxy.verdict.trust import Trust
-from mtlsproxy.x509.policy import CLIENT_AUTH
+from mtlsproxy.x509.policy import CLIENT_AUTH, Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +60,15 @@ class Snapshot:
         return self.plan.material
 
 
-def build_listener_contexts(material: Material) -> dict[str, Contexts]:
-    """The TLS contexts of every listener. Raises ConfigErrors."""
+def build_listener_contexts(material: Material, secret: bytes) -> dict[str, Contexts]:
+    """The TLS contexts of every listener. secret: what session ticket keys derive from. Raises ConfigErrors."""
     contexts: dict[str, Contexts] = {}
     errors = []
     for number, listener in enumerate(material.loaded.config.listeners):
         try:
-            contexts[listener.name] = build_contexts(
-                material.credentials[listener.name], _verify_settings(listener, _trusts(listener, material))
-            )
+            settings = _verify_settings(listener, _trusts(listener, material), secret)
+            contexts[listener.name] = build_contexts(material.credentials[listener.name], settings)
+            contexts[listener.name].renew_ticket_keys(time.time())
         except ContextError as error:
             errors.append(material.loaded.error(f"listeners[{number}].{error.key}", error.detail))
     if errors:
@@ -73,9 +76,9 @@ def build_listener_contexts(material: Material) -> dict[str, Contexts]:
     return contexts
 
 
-def make_plan(material: Material) -> Plan:
-    """Raises ConfigErrors."""
-    contexts = build_listener_contexts(material)
+def make_plan(material: Material, secret: bytes) -> Plan:
+    """secret: see build_listener_contexts. Raises ConfigErrors."""
+    contexts = build_listener_contexts(material, secret)
     listeners = {}
     for listener in material.loaded.config.listeners:
         routes = tuple(
@@ -125,7 +128,7 @@ def _trusts(listener: Listener, material: Material) -> tuple[Trust, ...]:
     return tuple(material.trusts[name] for name in listener.client_auth.truststores)
 
 
-def _verify_settings(listener: Listener, trusts: tuple[Trust, ...]) -> VerifySettings:
+def _verify_settings(listener: Listener, trusts: tuple[Trust, ...], secret: bytes) -> VerifySettings:
     stores = [trust.truststore for trust in trusts]
     return VerifySettings(
         certificate_required=listener.client_auth.missing_certificate == "handshake_failure",
@@ -138,4 +141,21 @@ def _verify_settings(listener: Listener, trusts: tuple[Trust, ...]) -> VerifySet
         minimum_version=listener.tls.minimum_version,
         ciphers=listener.tls.ciphers,
         protocols=tuple(listener.protocols),
+        resumption=Resumption(secret, _policy(listener, trusts)) if listener.tls.session_resumption else None,
     )
+
+
+def _policy(listener: Listener, trusts: tuple[Trust, ...]) -> bytes:
+    """A hash over all that a handshake at this listener verifies: sessions of another one are of no use here."""
+    parts = [listener.model_dump_json(include={"name", "tls", "client_auth"}).encode()]
+    for trust in trusts:
+        store = trust.truststore
+        parts += [store.name.encode(), repr(_stable(store.policy)).encode()]
+        parts += [certificate.der for certificate in (*store.anchors, *store.intermediates)]
+    return policy_hash(*parts)
+
+
+def _stable(policy: Policy) -> list[tuple[str, object]]:
+    """The policy's values in a fixed order: sets have none, and workers must agree on the hash."""
+    values = ((field.name, getattr(policy, field.name)) for field in dataclasses.fields(policy))
+    return [(name, sorted(value) if isinstance(value, frozenset) else value) for name, value in values]

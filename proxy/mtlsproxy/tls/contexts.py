@@ -1,5 +1,6 @@
 """Server contexts: one for each certificate of a listener, all under the listener's one verify configuration."""
 
+import math
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from mtlsproxy.tls import native
 from mtlsproxy.tls.capture import Presented, watch
 from mtlsproxy.tls.credentials import Credential
 from mtlsproxy.tls.names import covers, normalise
+from mtlsproxy.tls.tickets import TicketKeys, policy_hash
 from mtlsproxy.x509.certificate import Certificate
 
 ALERT_UNRECOGNIZED_NAME = 112
@@ -37,21 +39,44 @@ class VerifySettings:
     minimum_version: str
     ciphers: str | None
     protocols: tuple[str, ...]
+    resumption: "Resumption | None"
+    """None: no session is ever resumed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """secret: what all ticket keys derive from. policy: a hash over all else that a handshake here verifies."""
+
+    secret: bytes
+    policy: bytes
 
 
 class ServerContext:
     """A context and its twin (the same, without the message callback), and the names that its certificate covers."""
 
-    __slots__ = ("_expected", "context", "credential", "presented", "resumable", "twin")
+    __slots__ = ("_expected", "_keys", "context", "credential", "presented", "resumable", "twin")
 
     def __init__(self, credential: Credential, settings: VerifySettings) -> None:
         self.credential = credential
         self.context = _make(credential, settings)
         self.twin = _make(credential, settings)
         self.presented: Presented = watch(self.context)
-        self.resumable = False
+        self.resumable = settings.resumption is not None
+        self._keys: TicketKeys | None = None
+        if settings.resumption is not None:
+            policy = policy_hash(settings.resumption.policy, credential.leaf.der)
+            self._keys = TicketKeys(settings.resumption.secret, policy)
         self._expected: str | None = None
         self.context.sni_callback = self._on_server_name
+
+    def renew_ticket_keys(self, now: float) -> float:
+        """Put the key of `now` (Unix seconds) in force; returns when the next is due. Raises ContextError."""
+        assert self._keys is not None
+        try:
+            native.set_ticket_keys(self.context, self._keys.at(now))
+        except native.NativeUnavailable as error:
+            raise ContextError("tls.session_resumption", f"is not possible here: {error.detail}") from error
+        return self._keys.next_change(now)
 
     def expect_name(self, name: str | None) -> None:
         """Before each step of a handshake: what our own reading of the ClientHello found."""
@@ -69,15 +94,23 @@ class ServerContext:
 class Contexts:
     """A listener's contexts by server name; the first certificate is the default."""
 
-    __slots__ = ("_by_name", "_default", "all")
+    __slots__ = ("_by_name", "_default", "all", "keys_due")
 
     def __init__(self, contexts: Sequence[ServerContext]) -> None:
         self.all = tuple(contexts)
         self._default = self.all[0]
+        self.keys_due = math.inf
+        """When the session ticket keys have to be renewed, Unix seconds."""
         self._by_name: dict[str, ServerContext] = {}
         for context in self.all:
             for name in context.credential.leaf.sans.dns:
                 self._by_name.setdefault(normalise(name), context)
+
+    def renew_ticket_keys(self, now: float) -> float:
+        """Of all contexts that resume; returns, and keeps in keys_due, when to call again. Raises ContextError."""
+        due = (context.renew_ticket_keys(now) for context in self.all if context.resumable)
+        self.keys_due = min(due, default=math.inf)
+        return self.keys_due
 
     def choose(self, server_name: str | None) -> ServerContext:
         if server_name is None:
@@ -113,7 +146,11 @@ def _make(credential: Credential, settings: VerifySettings) -> ssl.SSLContext:
     context.set_alpn_protocols(list(settings.protocols))
     _load_certificate(context, credential)
     _load_trust(context, settings)
-    _turn_resumption_off(context, settings)
+    if settings.resumption is None:
+        _turn_resumption_off(context, settings)
+    else:
+        context.num_tickets = 1  # each costs 0.2 ms of a full handshake
+        _turn_session_cache_off(context, settings)
     return context
 
 
@@ -162,6 +199,11 @@ def _self_signed(anchor: Certificate) -> bool:
 def _turn_resumption_off(context: ssl.SSLContext, settings: VerifySettings) -> None:
     context.num_tickets = 0  # TLS 1.3
     context.options |= ssl.OP_NO_TICKET  # TLS 1.2 tickets
+    _turn_session_cache_off(context, settings)
+
+
+def _turn_session_cache_off(context: ssl.SSLContext, settings: VerifySettings) -> None:
+    """Session ids (TLS 1.2) name what the context remembers: nothing does that here, tickets carry it all."""
     if settings.minimum_version == "TLSv1.3" and native.unavailable_because() is not None:
         return  # session ids are TLS 1.2's
     try:

@@ -177,7 +177,10 @@ class Handshake:
 
 
 def _chain(tls: ssl.SSLObject) -> tuple[bytes, ...]:
-    """What the client presented, as DER, leaf first; () without a certificate."""
+    """What the client presented, as DER, leaf first; () without a certificate. Of a resumed session: the leaf alone."""
+    if tls.session_reused:
+        leaf = tls.getpeercert(binary_form=True)
+        return () if leaf is None else (leaf,)
     # Public only from 3.13; the inner object has had it since 3.10. Without a certificate it is [None].
     chain = tls._sslobj.get_unverified_chain()  # type: ignore[attr-defined]
     return tuple(certificate.public_bytes(_DER) for certificate in chain or () if certificate is not None)

@@ -12,6 +12,8 @@ import functools
 import ssl
 from collections.abc import Sequence
 
+_SSL_CTRL_GET_TICKET_KEYS = 58
+_SSL_CTRL_SET_TICKET_KEYS = 59
 _SSL_CTRL_SET_SESS_CACHE_MODE = 44
 _SSL_CTRL_GET_SESS_CACHE_MODE = 45
 _X509_PURPOSE_ANY = 7
@@ -112,6 +114,18 @@ def turn_session_cache_off(context: ssl.SSLContext) -> None:
     library.SSL_CTX_ctrl(pointer, _SSL_CTRL_SET_SESS_CACHE_MODE, 0, None)
     if library.SSL_CTX_ctrl(pointer, _SSL_CTRL_GET_SESS_CACHE_MODE, 0, None) != 0:
         raise NativeUnavailable("libssl kept its session cache")
+
+
+def set_ticket_keys(context: ssl.SSLContext, keys: bytes) -> None:
+    """Encrypt session tickets with `keys` (80 bytes) from now on; tickets of others are not accepted any more."""
+    pointer = _context_pointer(context)
+    library = _library()
+    written, read = ctypes.create_string_buffer(keys, len(keys)), ctypes.create_string_buffer(len(keys))
+    if library.SSL_CTX_ctrl(pointer, _SSL_CTRL_SET_TICKET_KEYS, len(keys), written) != 1:
+        raise NativeUnavailable("libssl does not take the ticket keys")
+    library.SSL_CTX_ctrl(pointer, _SSL_CTRL_GET_TICKET_KEYS, len(keys), read)
+    if read.raw != keys:
+        raise NativeUnavailable("libssl did not keep the ticket keys")
 
 
 def advertise_ca_names(context: ssl.SSLContext, names: Sequence[bytes]) -> None:

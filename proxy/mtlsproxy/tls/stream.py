@@ -19,6 +19,25 @@ _plain = bytearray(RECEIVE_SIZE)
 _plain_view = memoryview(_plain)
 
 
+class _Nobody:
+    """Handler of a connection that ends before it has one."""
+
+    def data_received(self, data: memoryview) -> None:
+        pass
+
+    def eof_received(self) -> None:
+        pass
+
+    def pause_writing(self) -> None:
+        pass
+
+    def resume_writing(self) -> None:
+        pass
+
+    def connection_lost(self, error: OSError | None) -> None:
+        pass
+
+
 class TlsStream:
     """An established TLS connection; `handler` gets plaintext."""
 
@@ -151,6 +170,12 @@ class TlsStream:
             self.ssl_object.unwrap()
         self._raw.write(self._outgoing.read())
         self._raw.close()
+
+    def abort_before_start(self) -> None:
+        """End a connection that no handler has taken."""
+        self.handler = _Nobody()
+        self._raw.handler = self
+        self.abort()
 
     def abort(self) -> None:
         """End without close_notify: the peer sees that the message was cut short."""

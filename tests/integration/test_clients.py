@@ -1,12 +1,13 @@
 """Clients that people use, with keys of every kind, over both TLS versions; what they are asked for; no resumption."""
 
 import re
+import ssl
 import subprocess
 from pathlib import Path
 
 import aiohttp
 import pytest
-from tests.integration.certificates import anchor_file, identity, issue
+from tests.integration.certificates import anchor_file, identity, issue, names
 from tests.integration.clients import VERSIONS, alert, client_context, request, tls
 from tests.integration.conftest import Material, Start
 from tests.integration.harness import RunningProxy, Tree
@@ -278,3 +279,40 @@ def test_a_partial_anchor_trusts_only_what_is_below_it(
     refused = client_context(material.root, identity(material.folder, issue("d", sibling), sibling, material.ca))
     assert alert(proxy.port(), refused) == "unknown_ca"
     assert len(upstream.requests) == 3
+
+
+# -- policies of a truststore, accepted --------------------------------------------------------------------------------
+
+ANY_EKU, EMAIL_EKU, SERVER_EKU, CLIENT_EKU = "2.5.29.37.0", *(f"1.3.6.1.5.5.7.3.{number}" for number in (4, 1, 2))
+
+POLICIES = {
+    "absent EKU": ({"extended_key_usage": {"allow_absent": True}}, {"eku": None}),
+    "any EKU": ({"extended_key_usage": {"allow_any": True}}, {"eku": [ANY_EKU]}),
+    "another EKU": ({"extended_key_usage": {"require": ["emailProtection"]}}, {"eku": [EMAIL_EKU]}),
+    "server EKU": ({"extended_key_usage": {"require": ["serverAuth"]}}, {"eku": [SERVER_EKU]}),
+    "two EKUs": ({"extended_key_usage": {"require": ["clientAuth", EMAIL_EKU]}}, {"eku": [CLIENT_EKU, EMAIL_EKU]}),
+    "policy": ({"certificate_policies": ["1.2.3.5", "1.2.3.4"]}, {"policies": ["1.2.3.4"]}),
+    "SVID": ({"spiffe_trust_domain": "example.org"}, {"sans": names("URI:spiffe://example.org/ns/a")}),
+}
+"""What a truststore says beyond the default, and the client that it then accepts."""
+
+
+@pytest.mark.parametrize("partial", [False, True], ids=["root anchor", "partial anchor"])
+@pytest.mark.parametrize(("settings", "what"), POLICIES.values(), ids=POLICIES)
+def test_what_a_truststore_asks_for_is_accepted(
+    config: Tree, material: Material, start: Start, settings: Tree, what: Tree, partial: bool
+) -> None:
+    """By both gates, also where OpenSSL's own purpose would refuse it; and a client without it is refused."""
+    anchor = issue("Partial CA", material.ca, ca=True) if partial else material.ca
+    config["truststores"]["partners"] |= settings | {"trust_anchors": [str(anchor_file(material.folder, anchor))]}
+    proxy = start(config)
+    good = identity(material.folder, issue("good", anchor, **what))
+    with tls(proxy.port(), client_context(material.root, good)) as connection:
+        assert connection.get().status == 200
+    plain = identity(material.folder, issue("plain", anchor, eku=[CLIENT_EKU]))
+    lenient = "allow_absent" in str(settings) or "allow_any" in str(settings)
+    try:
+        with tls(proxy.port(), client_context(material.root, plain)) as connection:
+            assert connection.get().status == (200 if lenient else 403)
+    except ssl.SSLError:
+        assert not lenient

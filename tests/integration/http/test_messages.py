@@ -1,7 +1,10 @@
 """Requests and answers pass with every method and framing, re-serialised, in both directions."""
 
+import contextlib
+import http.client
+
 import pytest
-from tests.integration.clients import request
+from tests.integration.clients import PATIENCE, request
 from tests.integration.conftest import Start
 from tests.integration.harness import Tree
 from tests.integration.http.conftest import Serve, Served
@@ -310,3 +313,23 @@ def test_an_upstream_that_says_close_gets_a_new_connection_each_time(
         for _ in range(3):
             assert client.get().values("Connection") == []
     assert len(upstream.received) == 3
+
+
+def test_pythons_own_client(served: Served, upstream: RecordingUpstream) -> None:
+    """http.client over one connection: lengths, chunks, HEAD and an empty answer."""
+    upstream.script = lambda asked, _: b"HTTP/1.1 204 No Content\r\n\r\n" if asked.line.startswith("DELETE") else OK
+    client = http.client.HTTPSConnection("localhost", served.port, context=served.context, timeout=PATIENCE)
+    with contextlib.closing(client):
+        for method, body, chunked, status in [
+            ("GET", None, False, 200),
+            ("POST", b"hello", False, 200),
+            ("PUT", iter([b"hel", b"lo"]), True, 200),
+            ("DELETE", None, False, 204),
+            ("GET", None, False, 200),
+        ]:
+            client.request(
+                method, "/", body, {"Transfer-Encoding": "chunked"} if chunked else {}, encode_chunked=chunked
+            )
+            answer = client.getresponse()
+            assert (answer.status, answer.read()) == (status, b"" if status == 204 else b"ok")
+    assert [asked.body for asked in upstream.requests] == [b"", b"hello", b"3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n", b"", b""]

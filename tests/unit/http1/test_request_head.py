@@ -3,18 +3,18 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.http1.heads import LIMITS, fields_of, head, parse, parser
+from tests.unit.http1.heads import fields_of, head, parse, parser
 
 from mtlsproxy.http1.errors import BadMessage
-from mtlsproxy.http1.request_head import HeadLimits, RequestHead
+from mtlsproxy.http1.request_head import RequestHead
 from mtlsproxy.reasons import Reason
 
 B = Reason.BAD_REQUEST
 
 
-def refused(data: bytes, limits: HeadLimits = LIMITS) -> Reason:
+def refused(data: bytes) -> Reason:
     with pytest.raises(BadMessage) as caught:
-        parse(data, limits)
+        parse(data)
     assert caught.value.detail
     return caught.value.reason
 
@@ -323,65 +323,6 @@ def test_via_is_joined_and_te_and_expect_are_taken_out() -> None:
 @pytest.mark.parametrize("value", [b"", b"200-ok", b"100-continue, 200-ok", b"100-continued"])
 def test_another_expectation_fails(value: bytes) -> None:
     assert refused(head(b"Expect: " + value)) is Reason.EXPECTATION_FAILED
-
-
-# -- limits ------------------------------------------------------------------------------------------------------------
-
-SMALL = HeadLimits(request_line=40, header_field=50, headers=120, header_count=5)
-
-
-def test_each_limit_is_inclusive() -> None:
-    """Exactly the limit is accepted, one more is refused with the limit's own reason."""
-    base = len(b"GET / HTTP/1.1")
-    at = b"GET /" + b"a" * (40 - base) + b" HTTP/1.1"
-    assert parse(head(line=at), SMALL).path == at.split()[1]
-    assert refused(head(line=at.replace(b"/", b"/a", 1)), SMALL) is Reason.URI_TOO_LONG
-
-    field = b"X: " + b"a" * 47
-    assert len(field) == 50
-    assert parse(head(field), SMALL).fields[2] == b"a" * 47
-    assert refused(head(field + b"a"), SMALL) is Reason.HEADERS_TOO_LARGE
-
-    host = len(b"Host: example.test\r\n")
-    rest = [b"A: " + b"a" * 45, b"B: " + b"b" * (120 - host - 50 - 5)]
-    assert host + sum(len(line) + 2 for line in rest) == 120
-    assert len(fields_of(parse(head(*rest), SMALL))) == 2
-    assert refused(head(rest[0], rest[1] + b"b"), SMALL) is Reason.HEADERS_TOO_LARGE
-
-    assert len(fields_of(parse(head(*[b"X: 1"] * 4), SMALL))) == 4
-    assert refused(head(*[b"X: 1"] * 5), SMALL) is Reason.HEADERS_TOO_LARGE
-
-
-def test_fields_that_are_dropped_count_too() -> None:
-    assert refused(head(*[b"X-Client-Id: 1"] * 5), SMALL) is Reason.HEADERS_TOO_LARGE
-
-
-def test_a_head_is_refused_before_it_is_whole_when_it_cannot_become_one() -> None:
-    """What a client sends without ever ending its head stays bounded."""
-    check = parser(SMALL).check_partial
-    check(b"")
-    check(b"GET /" + b"a" * 35)
-    check(b"GET / HTTP/1.1\r\nX: " + b"a" * 60 + b"\r")
-    for data, reason in [
-        (b"GET /" + b"a" * 36, Reason.URI_TOO_LONG),
-        (b"GET /" + b"a" * 36 + b"\r\n", Reason.URI_TOO_LONG),
-        (b"GET / HTTP/1.1\r\nX: " + b"a" * 130, Reason.HEADERS_TOO_LARGE),
-        (b"GET / HTTP/1.1\nHost: a\n\n", B),
-        (b"\nGET / HTTP/1.1\r\n", B),
-        (b"GET / HTTP/1.1\r\nHost: a\n", B),
-    ]:
-        with pytest.raises(BadMessage) as caught:
-            check(data)
-        assert caught.value.reason is reason
-
-
-def test_no_prefix_of_an_ordinary_head_is_refused() -> None:
-    """Byte by byte: what is accepted whole is accepted however it is cut."""
-    data = head(b"Accept: */*", b"X-Empty:", b"Content-Length: 10")
-    check = parser().check_partial
-    for end in range(len(data)):
-        check(data[:end])
-        check(bytearray(data[:end]))
 
 
 # -- fuzz --------------------------------------------------------------------------------------------------------------

@@ -2,15 +2,18 @@
 
 A list counts only for certificates whose issuer, in the chain at hand, holds the key that signed it: two CAs, or two
 keys of one CA after a rollover, may share a name. Lists of CAs that are met in clients' chains alone are pending until
-then, and never displace one that is verified.
+then, and never displace one that is verified. Delta lists count beside the base that they fit, see `CombinedCrl`.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mtlsproxy.revocation.crl import Crl, CrlError, Scope, verify_crl
+from mtlsproxy.revocation.combined import CombinedCrl, Group, combine, group_of, is_newer, what_fits
+from mtlsproxy.revocation.crl import Crl, CrlError, verify_crl
 from mtlsproxy.x509.certificate import Certificate
+
+__all__ = ["CombinedCrl", "CrlSet", "Problem", "ProblemKind", "Signed", "is_newer"]
 
 _REMEMBERED = 4096
 """Verifications that are kept, good or bad. A CA can make keys without end; our memory is not."""
@@ -22,7 +25,8 @@ class ProblemKind(StrEnum):
     """What is wrong with a list that was given to `CrlSet.build`.
 
     superseded: an older one beside its successor; harmless. unverified: no configured certificate of its issuer's name
-    signed it; it counts only for chains that bring its key. The others are left out of the set.
+    signed it; it counts only for chains that bring its key. no_base: a delta that fits no complete list; what it
+    revokes is revoked, and its silence says nothing. The others are left out of the set.
     """
 
     SUPERSEDED = "superseded"
@@ -44,19 +48,21 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """The lists that a certificate's issuer signed, the newest of each scope; refused: why others of its name do not
-    count."""
+    """The lists that a certificate's issuer signed, the newest of each scope. strays: deltas without a base, which may
+    revoke and never vouch. refused: why others of its name do not count."""
 
-    crls: tuple[Crl, ...]
+    lists: tuple[CombinedCrl, ...]
+    strays: tuple[Crl, ...]
     refused: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CrlSet:
-    """Made by `CrlSet.build`. verified: lists by the key that signed them. pending: by the name of their issuer, whose
-    key is in no configured certificate."""
+    """Made by `CrlSet.build`. verified: complete lists by the key that signed them; deltas: delta lists likewise.
+    pending: lists of both kinds by the name of their issuer, whose key is in no configured certificate."""
 
     verified: Mapping[_Key, tuple[Crl, ...]]
+    deltas: Mapping[_Key, tuple[Crl, ...]]
     pending: Mapping[bytes, tuple[Crl, ...]]
     _verifier: "_Verifier"
 
@@ -76,50 +82,57 @@ class CrlSet:
             builder.add(crl)
         if previous is not None:
             builder.keep_newer(previous)
+        deltas = builder.combined_deltas()
         verified = {key: tuple(groups.values()) for key, groups in builder.verified.items()}
         pending = {name: tuple(group) for name, group in builder.pending.items()}
-        return cls(verified, pending, verifier), tuple(builder.problems)
+        return cls(verified, deltas, pending, verifier), tuple(builder.problems)
 
     @property
     def crls(self) -> tuple[Crl, ...]:
-        """Every list of the set, for metrics and the status page."""
+        """Every complete list of the set."""
         groups = (*self.verified.values(), *self.pending.values())
-        return tuple(crl for group in groups for crl in group)
+        return tuple(crl for group in groups for crl in group if not crl.is_delta)
+
+    @property
+    def lists(self) -> tuple[CombinedCrl, ...]:
+        """The complete lists with their deltas, for metrics and the status page: what they last to together."""
+        found: list[CombinedCrl] = []
+        for key, group in self.verified.items():
+            found += combine({group_of(crl): crl for crl in group}, self.deltas.get(key, ())).lists
+        found += (CombinedCrl(crl) for group in self.pending.values() for crl in group if not crl.is_delta)
+        return tuple(found)
 
     def signed_by(self, issuer: Certificate) -> Signed:
         """The lists that count for certificates that `issuer` signed. Pending ones are verified at their first use."""
-        newest: dict[_Group, Crl] = {}
+        newest: dict[Group, Crl] = {}
+        deltas: list[Crl] = []
         refused: list[str] = []
+        key = (issuer.subject_der, issuer.spki_sha256)
         # A verified list is asked again: its certificate may have been granted more than this one of the same key.
-        verified = self.verified.get((issuer.subject_der, issuer.spki_sha256), ())
-        for crl in (*verified, *self.pending.get(issuer.subject_der, ())):
+        known = (*self.verified.get(key, ()), *self.deltas.get(key, ()), *self.pending.get(issuer.subject_der, ()))
+        for crl in known:
             why_not = self._verifier.why_not(crl, issuer)
             if why_not is not None:
                 refused.append(why_not)
-            elif (known := newest.get(_group(crl))) is None or is_newer(crl, known):
-                newest[_group(crl)] = crl
+            elif crl.is_delta:
+                deltas.append(crl)
+            elif (other := newest.get(group_of(crl))) is None or is_newer(crl, other):
+                newest[group_of(crl)] = crl
         if not newest and not refused:
-            refused += [
-                f"{crl.title} is signed by another key of that name"
-                for (name, _), group in self.verified.items()
-                if name == issuer.subject_der
-                for crl in group
-            ]
-        return Signed(tuple(newest.values()), tuple(refused))
+            refused += self._of_other_keys(issuer)
+        combination = combine(newest, deltas)
+        refused += [
+            f"{stray.title} fits no complete CRL that is known: {what_fits(stray)}" for stray in combination.strays
+        ]
+        return Signed(combination.lists, combination.strays, tuple(refused))
 
-
-_Group = tuple[Scope, frozenset[str]]  # lists of one key that replace one another (RFC 5280 §5.2.3)
-
-
-def is_newer(crl: Crl, known: Crl) -> bool:
-    """Whether `crl` replaces `known`: by number where both have one (RFC 5280 §5.2.3), else by date of issue."""
-    if crl.number is not None and known.number is not None and crl.number != known.number:
-        return crl.number > known.number
-    return crl.this_update > known.this_update
-
-
-def _group(crl: Crl) -> _Group:
-    return (crl.scope, crl.urls)
+    def _of_other_keys(self, issuer: Certificate) -> list[str]:
+        return [
+            f"{crl.title} is signed by another key of that name"
+            for (name, _), group in self.verified.items()
+            if name == issuer.subject_der
+            for crl in group
+        ]
 
 
 class _Verifier:
@@ -152,14 +165,12 @@ class _Builder:
     def __init__(self, issuers: tuple[Certificate, ...], verifier: _Verifier) -> None:
         self.issuers = issuers
         self.verifier = verifier
-        self.verified: dict[_Key, dict[_Group, Crl]] = {}
+        self.verified: dict[_Key, dict[Group, Crl]] = {}
+        self.deltas: dict[_Key, list[Crl]] = {}
         self.pending: dict[bytes, list[Crl]] = {}
         self.problems: list[Problem] = []
 
     def add(self, crl: Crl) -> None:
-        if crl.is_delta:
-            self._problem(ProblemKind.NO_BASE, crl, "cannot be combined yet: publish the complete CRL")
-            return
         if crl.next_update is None:
             fix = "have the CA say when the next one comes"
             self._problem(ProblemKind.NO_NEXT_UPDATE, crl, f"has no nextUpdate (RFC 5280 §5.1.2.5): {fix}")
@@ -182,14 +193,19 @@ class _Builder:
         self._add_pending(crl)
 
     def _add_verified(self, crl: Crl, key: _Key) -> None:
+        if crl.is_delta:
+            deltas = self.deltas.setdefault(key, [])
+            if all(crl.sha256 != known.sha256 for known in deltas):
+                deltas.append(crl)
+            return
         groups = self.verified.setdefault(key, {})
-        known = groups.get(_group(crl))
+        known = groups.get(group_of(crl))
         if known is not None and not is_newer(crl, known):
             self._superseded(crl, known)
             return
         if known is not None:
             self._superseded(known, crl)
-        groups[_group(crl)] = crl
+        groups[group_of(crl)] = crl
 
     def _add_pending(self, crl: Crl) -> None:
         group = self.pending.setdefault(crl.issuer_der, [])
@@ -199,7 +215,7 @@ class _Builder:
     def _superseded(self, old: Crl, new: Crl) -> None:
         if old.sha256 == new.sha256:
             return
-        if old.this_update > new.this_update:
+        if old.this_update > new.this_update and old.number != new.number:
             text = f"has a lower number than {new.title}, though it was issued later (rollback): publish a higher one"
             self._problem(ProblemKind.ROLLBACK, old, text)
         else:
@@ -212,11 +228,38 @@ class _Builder:
         for key, group in previous.verified.items():
             groups = self.verified.get(key, {})
             for known in group:
-                offered = groups.get(_group(known))
+                offered = groups.get(group_of(known))
                 if offered is not None and is_newer(known, offered):
                     text = f"is older than {known.title}, known already and kept (rollback): publish the latest one"
                     self._problem(ProblemKind.ROLLBACK, offered, text)
-                    groups[_group(known)] = known
+                    groups[group_of(known)] = known
+        for key, deltas in previous.deltas.items():
+            for known in deltas:
+                self._keep_newer_delta(key, known)
+
+    def _keep_newer_delta(self, key: _Key, known: Crl) -> None:
+        offered = [crl for crl in self.deltas.get(key, ()) if group_of(crl) == group_of(known)]
+        if offered and all(is_newer(known, crl) for crl in offered):
+            text = f"is older than {known.title}, known already and kept (rollback): publish the latest one"
+            for crl in offered:
+                self._problem(ProblemKind.ROLLBACK, crl, text)
+                self.deltas[key].remove(crl)
+            self.deltas[key].append(known)
+
+    def combined_deltas(self) -> dict[_Key, tuple[Crl, ...]]:
+        """The deltas that count, by key; the others become problems."""
+        kept: dict[_Key, tuple[Crl, ...]] = {}
+        for key, deltas in self.deltas.items():
+            combination = combine(self.verified.get(key, {}), deltas)
+            for old, new in combination.superseded:
+                self._superseded(old, new)
+            for stray in combination.strays:
+                mend = "its revocations count, and it vouches for nobody: add that list"
+                self._problem(
+                    ProblemKind.NO_BASE, stray, f"fits no complete CRL that is known, {what_fits(stray)}: {mend}"
+                )
+            kept[key] = (*(found.delta for found in combination.lists if found.delta), *combination.strays)
+        return kept
 
     def _problem(self, kind: ProblemKind, crl: Crl, text: str) -> None:
         self.problems.append(Problem(kind, crl, f"{crl.title} of {crl.issuer} {text}"))

@@ -17,7 +17,7 @@ def built(*crls: Crl, issuers: tuple[build.Authority, ...] = (ROOT,)) -> tuple[C
 
 
 def numbers(found: CrlSet, issuer: build.Authority = ROOT) -> list[int | None]:
-    return sorted(got.number or 0 for got in found.signed_by(issuer.certificate).crls)
+    return sorted(got.base.number or 0 for got in found.signed_by(issuer.certificate).lists)
 
 
 def test_a_list_that_a_configured_ca_signed_counts_for_it() -> None:
@@ -51,7 +51,7 @@ def test_lists_whose_numbers_do_not_differ_are_ordered_by_date(number: int | Non
     old = crl(ROOT, number=number, this_update=NOW - DAY)
     new = crl(ROOT, number=number, this_update=NOW)
     found, problems = built(new, old)
-    assert found.signed_by(ROOT.certificate).crls == (new,)
+    assert [got.base for got in found.signed_by(ROOT.certificate).lists] == [new]
     assert [problem.crl for problem in problems] == [old]
 
 
@@ -121,7 +121,7 @@ def test_a_list_of_an_unknown_ca_is_pending_without_a_problem() -> None:
     assert len(found.pending[SUB.certificate.subject_der]) == 2
     assert numbers(found, SUB) == [2]
     stranger = authority("Sub")
-    assert found.signed_by(stranger.certificate).crls == ()
+    assert found.signed_by(stranger.certificate).lists == ()
 
 
 def test_lists_of_different_scopes_do_not_replace_one_another() -> None:
@@ -139,7 +139,7 @@ def test_a_certificate_without_crl_sign_takes_nothing_from_a_twin_that_has_it() 
     twin = authority(key=ROOT.key, crl_sign=False)
     found, _ = built(crl(ROOT))
     signed = found.signed_by(twin.certificate)
-    assert signed.crls == ()
+    assert signed.lists == ()
     assert "cRLSign" in signed.refused[0]
 
 

@@ -1,5 +1,7 @@
 """What must be seen of every refusal: by the client, in the log, in the metrics, and at the upstream nothing."""
 
+import hashlib
+
 from tests.integration.certificates import Identity
 from tests.integration.clients import Response
 from tests.integration.harness import Observed, Tree, eventually
@@ -7,6 +9,15 @@ from tests.integration.upstream import RecordingUpstream
 from tests.integration.whois import described
 
 from mtlsproxy.reasons import Reason, status_of
+
+
+def assert_fingerprint_logged(proxy: Observed, reason: Reason, der: bytes) -> Tree:
+    """As assert_logged, of a certificate that cannot be read: nobody is named, but the DER's hash misleads nobody."""
+    line = proxy.refusal()
+    assert (line["level"], line["reason"]) == ("warning", reason)
+    assert [line[key] for key in ("subject", "issuer", "serial")] == [None] * 3
+    assert line["fingerprint"] == hashlib.sha256(der).hexdigest()
+    return line
 
 
 def assert_logged(proxy: Observed, reason: Reason, who: Identity | None, *, route: str | None = None) -> Tree:

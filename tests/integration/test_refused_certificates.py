@@ -29,6 +29,7 @@ from tests.integration.conftest import Material, Start
 from tests.integration.harness import Tree
 from tests.integration.refusals import (
     assert_counted,
+    assert_fingerprint_logged,
     assert_handshake_counted,
     assert_logged,
     assert_nothing_forwarded,
@@ -222,7 +223,10 @@ def test_refused(
             connection.send(request())
             assert_problem(connection.response(), case.reason, closes=True)
             assert connection.ended()
-    assert_logged(proxy, case.reason, who if case.named else None)
+    if case.named:
+        assert_logged(proxy, case.reason, who)
+    else:
+        assert_fingerprint_logged(proxy, case.reason, who.der)
     assert_counted(proxy, case.reason)
     assert_handshake_counted(proxy, case.reason)
     assert_nothing_forwarded(upstream)

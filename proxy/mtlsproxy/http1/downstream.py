@@ -54,6 +54,7 @@ class Downstream:
         "_state",
         "_stream",
         "_timer",
+        "_told",
         "_write_timer",
         "_writing_paused",
         "deadline",
@@ -82,6 +83,8 @@ class Downstream:
         self._exchange: Exchange | None = None
         self._held = False
         self._peer_ended = False
+        self._told = False
+        """Whether the refusal of this client has been recorded."""
         self._state = _IDLE
         self.ending = False
         self.idle_since = service.wheel.now
@@ -139,6 +142,9 @@ class Downstream:
         self._timer.close()
         self._write_timer.close()
         self._service.connections.discard(self)
+        verdict = self.visitor.verdict
+        if verdict.reason is not None and not self._told:
+            self.recorder.let_go(verdict.reason, verdict.detail)  # it never asked for anything
         exchange, self._exchange = self._exchange, None
         self._body = None
         self._buffer = b""
@@ -366,6 +372,7 @@ class Downstream:
 
     def _answer(self, head: RequestHead, request_id: bytes, began: float, refusal: Refusal) -> None:
         """Refuse a request whose head is fine."""
+        self._told = True
         reason, detail = refusal.reason, refusal.detail
         close = refusal.close or head.has_body or not head.keep_alive or reason in _CLOSING or self._service.draining
         content = problem(
@@ -385,6 +392,7 @@ class Downstream:
         reason, detail = error.reason, error.detail
         if self.visitor.verdict.reason is not None:
             reason, detail = self.visitor.verdict.reason, self.visitor.verdict.detail
+        self._told = True
         self._stream.write(problem(reason, request_id.decode(), detail, close=True, head_only=False))
         self.recorder.refused(None, request_id, 0.0, reason, detail, None)
         self._stop()
@@ -439,6 +447,7 @@ class Downstream:
         self._judge_again(self._service.rules)
         verdict = self.visitor.verdict
         if verdict.reason is not None and not self.ending:
+            self._told = True
             self.recorder.let_go(verdict.reason, verdict.detail)
             self.drain()
 
@@ -453,6 +462,12 @@ class Downstream:
             self._stop()
         else:
             self.ending = True
+
+    def make_room(self) -> None:
+        """End an idle connection at once: nothing is unread, and its place is wanted now."""
+        self.ending = True
+        self._timer.stop()
+        self._stream.close(linger=False)
 
     def kill(self) -> None:
         """End now, whatever is under way."""

@@ -5,7 +5,7 @@ from time import perf_counter, time
 from mtlsproxy.http1.exchange import Exchange
 from mtlsproxy.http1.request_head import RequestHead
 from mtlsproxy.http1.service import Service
-from mtlsproxy.http1.visitor import Admission, Visitor, fingerprint_of, sans_of
+from mtlsproxy.http1.visitor import Admission, Visitor, sans_of
 from mtlsproxy.identity.client import principal_of
 from mtlsproxy.reasons import Reason, status_of
 from mtlsproxy.telemetry.access_log import AccessEntry, connection_fragment
@@ -124,7 +124,7 @@ class Recorder:
         service = self._service
         cell = service.metrics.rejections_total.cell(service.name, route, reason, "true" if enforced else "false")
         cell.value += 1
-        service.refusals.record(entry, fingerprint_of(self.visitor.verdict), detail, enforced=enforced)
+        service.refusals.record(entry, self.visitor.verdict.fingerprint, detail, enforced=enforced)
 
     def _cell(self, head: RequestHead | None, route: str, status: int):  # type: ignore[no-untyped-def]
         method = head.method if head is not None else ""
@@ -174,7 +174,7 @@ class Recorder:
             subject=leaf.subject if leaf else None,
             issuer=leaf.issuer if leaf else None,
             serial=f"{leaf.serial:X}" if leaf else None,
-            fingerprint=leaf.fingerprint_sha256 if leaf else None,
+            fingerprint=verdict.fingerprint,
             san=sans_of(verdict),
             truststore=truststore,
             principal=principal,

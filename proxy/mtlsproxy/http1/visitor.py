@@ -69,10 +69,6 @@ def _words(decision: Decision) -> str:
     return f"{failed[0].seen}; {failed[0].rule}" if failed else decision.rule
 
 
-def fingerprint_of(verdict: Verdict) -> str | None:
-    return verdict.leaf.fingerprint_sha256 if verdict.leaf is not None else None
-
-
 def sans_of(verdict: Verdict) -> Sequence[str] | None:
     """As in X-Client-San: `URI:spiffe://a/b`, `DNS:x.example`."""
     return None if verdict.client is None else [f"{kind}:{text}" for kind, text in verdict.client.sans]

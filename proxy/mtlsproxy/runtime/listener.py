@@ -177,11 +177,13 @@ class ListenerRuntime:
             verdict = self.snapshot.rules.judge(failure.presented)
             if reason in _JUDGED_BY_OPENSSL and verdict.reason is not None:
                 reason, detail = verdict.reason, f"{verdict.detail} ({failure.detail})"
+        if failure.seconds is not None:
+            self._duration.observe(failure.seconds)
         self._handshake(reason, failure.version or "none").value += 1
         self._metrics.rejections_total.cell(self.config.name, "", reason, "true").value += 1
         self._refusals.record(
             self._failure_entry(failure, reason, verdict),
-            verdict.leaf.fingerprint_sha256 if verdict is not None and verdict.leaf is not None else None,
+            verdict.fingerprint if verdict is not None else None,
             detail,
         )
 
@@ -190,7 +192,7 @@ class ListenerRuntime:
             while self._idle:
                 since, downstream = self._idle.pop(0)
                 if downstream.is_idle and downstream.idle_since == since:
-                    downstream.drain()
+                    downstream.make_room()
                     return True
             candidates = ((d.idle_since, id(d), d) for d in self.service.connections if d.is_idle)
             self._idle = [(since, d) for since, _, d in heapq.nsmallest(_IDLE_CANDIDATES, candidates)]
@@ -254,7 +256,7 @@ class ListenerRuntime:
             subject=leaf.subject if leaf else None,
             issuer=leaf.issuer if leaf else None,
             serial=f"{leaf.serial:X}" if leaf else None,
-            fingerprint=leaf.fingerprint_sha256 if leaf else None,
+            fingerprint=verdict.fingerprint if verdict is not None else None,
             san=[f"{kind}:{text}" for kind, text in client.sans] if client else None,
             truststore=None,
             principal=principal_of(client, order) if client else None,

@@ -60,6 +60,8 @@ class FailedHandshake:
     presented: tuple[bytes, ...]
     version: str | None
     server_name: str | None
+    seconds: float | None = None
+    """Since the complete ClientHello; None before it."""
 
 
 class Owner(Protocol):
@@ -139,10 +141,11 @@ class Acceptor:
             self._loop.add_reader(sock.fileno(), self._on_acceptable, sock)
 
     def _on_acceptable(self, listening: socket.socket) -> None:
-        for _ in range(ACCEPT_BATCH):
+        for taken in range(ACCEPT_BATCH):
             if self.connections >= self.settings.max_connections:
-                # The room is made in a moment, when the closed connection is gone; the kernel's queue waits.
-                self._owner.close_longest_idle()
+                # Only now that somebody waits for sure; the place is free once the closed connection is gone.
+                if not taken:
+                    self._owner.close_longest_idle()
                 self._pause_for_a_moment()
                 return
             try:
@@ -210,10 +213,16 @@ class Acceptor:
         )
 
     def failed(
-        self, handshake: Handshake, reason: Reason, detail: str, presented: tuple[bytes, ...], version: str | None
+        self,
+        handshake: Handshake,
+        reason: Reason,
+        detail: str,
+        presented: tuple[bytes, ...],
+        version: str | None,
+        seconds: float | None,
     ) -> None:
         name = handshake.hello.server_name if handshake.hello else None
-        self._owner.failed(FailedHandshake(handshake.address, reason, detail, presented, version, name))
+        self._owner.failed(FailedHandshake(handshake.address, reason, detail, presented, version, name, seconds))
 
     def released(self, address: str) -> None:
         """A connection from `address` is gone. Its handler calls this once, at connection_lost."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 _READ, _HANDSHAKE, _CERTIFICATE = 0, 22, 11
 _TLS13 = 0x0304
+_NAMES = {0x0303: "TLSv1.2", _TLS13: "TLSv1.3"}
 
 _set_callback: Callable[[ssl.SSLContext, object], None] = vars(_ssl._SSLContext)["_msg_callback"].__set__
 
@@ -17,11 +18,13 @@ _set_callback: Callable[[ssl.SSLContext, object], None] = vars(_ssl._SSLContext)
 class Presented:
     """The Certificate message of the handshake step under way. One instance a context."""
 
-    __slots__ = ("message", "version")
+    __slots__ = ("agreed", "message", "version")
 
     def __init__(self) -> None:
         self.message: bytes | None = None
         self.version = 0
+        self.agreed: str | None = None
+        """The version of the last Certificate message taken; the SSL object tells it only after the handshake."""
 
     def __call__(self, _: object, direction: object, version: int, content: int, kind: int, data: bytes) -> None:
         if kind == _CERTIFICATE and content == _HANDSHAKE and direction == "read":
@@ -30,6 +33,8 @@ class Presented:
     def take(self) -> tuple[bytes, ...]:
         """The DER certificates seen since the last call, leaf first; () when none, or when they cannot be read."""
         message, self.message = self.message, None
+        if message is not None:
+            self.agreed = _NAMES.get(self.version)
         return () if message is None else certificates_of(message, self.version == _TLS13)
 
 

@@ -1,15 +1,15 @@
 """Server contexts: one for each certificate of a listener, all under the listener's one verify configuration."""
 
+import base64
 import math
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cryptography.exceptions import InvalidSignature
-
 from mtlsproxy.tls import native
 from mtlsproxy.tls.capture import Presented, watch
 from mtlsproxy.tls.credentials import Credential
+from mtlsproxy.tls.memory_file import as_file
 from mtlsproxy.tls.names import covers, normalise
 from mtlsproxy.tls.tickets import TicketKeys, policy_hash
 from mtlsproxy.x509.certificate import Certificate
@@ -167,16 +167,17 @@ def _load_certificate(context: ssl.SSLContext, credential: Credential) -> None:
 
 
 def _load_trust(context: ssl.SSLContext, settings: VerifySettings) -> None:
-    partial = any(not _self_signed(anchor) for anchor in settings.anchors)
-    certificates = list(settings.anchors)
-    if partial:
-        # Makes every stored certificate an anchor, so nothing but anchors may be in the store.
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    else:
-        certificates += settings.intermediates
-    context.load_verify_locations(cadata=b"".join({c.der: None for c in certificates}))
+    with as_file(b"".join(_trusted(anchor.der) for anchor in settings.anchors)) as file:
+        context.load_verify_locations(cafile=file)
+    # A self-signed certificate in the store would be an anchor: configured intermediates are trusted for nothing.
+    helpers = {c.der: None for c in settings.intermediates if c not in settings.anchors and not c.self_issued}
+    if helpers:
+        context.load_verify_locations(cadata=b"".join(helpers))
     if settings.advertise_ca_names and native.unavailable_because() is None:
-        native.advertise_ca_names(context, [anchor.subject_der for anchor in settings.anchors])
+        try:
+            native.advertise_ca_names(context, [anchor.subject_der for anchor in settings.anchors])
+        except native.NativeUnavailable as error:
+            raise ContextError("client_auth.advertise_ca_names", error.detail) from error
     if settings.own_purpose_check:
         try:
             native.accept_any_purpose(context)
@@ -186,14 +187,17 @@ def _load_trust(context: ssl.SSLContext, settings: VerifySettings) -> None:
             ) from error
 
 
-def _self_signed(anchor: Certificate) -> bool:
-    if not anchor.self_issued:
-        return False
-    try:
-        anchor.x509.verify_directly_issued_by(anchor.x509)
-    except (InvalidSignature, ValueError, TypeError):
-        return False  # issued to itself under an older key: OpenSSL does not end a chain there by default
-    return True
+_CLIENT_TRUST = bytes.fromhex("3012301006082b060105050703020604551d2500")
+"""X509_CERT_AUX: trusted for clientAuth and anyExtendedKeyUsage."""
+
+
+def _trusted(der: bytes) -> bytes:
+    """PEM that OpenSSL takes for a trust anchor whoever issued it.
+
+    VERIFY_X509_PARTIAL_CHAIN would do that too, but for every certificate in the store, intermediates included.
+    """
+    text = base64.encodebytes(der + _CLIENT_TRUST)
+    return b"-----BEGIN TRUSTED CERTIFICATE-----\n" + text + b"-----END TRUSTED CERTIFICATE-----\n"
 
 
 def _turn_resumption_off(context: ssl.SSLContext, settings: VerifySettings) -> None:

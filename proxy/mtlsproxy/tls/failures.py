@@ -54,7 +54,8 @@ def reason_of(error: Exception) -> Reason:
             return _BY_REASON[name]
         if "_ALERT_" in name:
             return Reason.CLIENT_ABORTED  # the client's alert: it did not like us
-        if (error.library or "") in _CERTIFICATE_PARSING:
+        # A certificate that d2i_X509 refuses: the SSL library's own error, with no name of its own.
+        if (error.library or "") in _CERTIFICATE_PARSING or "ASN1 lib" in str(error):
             return Reason.MALFORMED_CERTIFICATE
         return Reason.PROTOCOL_ERROR
     return Reason.CLIENT_ABORTED

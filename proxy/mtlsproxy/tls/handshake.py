@@ -36,6 +36,7 @@ class Handshake:
         "_raw",
         "_seen",
         "_timer",
+        "_version",
         "address",
         "hello",
     )
@@ -51,6 +52,7 @@ class Handshake:
         self._incoming: ssl.MemoryBIO
         self._outgoing: ssl.MemoryBIO
         self._seen: tuple[bytes, ...] = ()
+        self._version: str | None = None
         self._in_slot = False
         self._done = False
         self._began = time.perf_counter()
@@ -134,16 +136,22 @@ class Handshake:
         try:
             self._object.do_handshake()
         except ssl.SSLWantReadError:
-            self._seen = context.presented.take() or self._seen
+            self._note(context)
             self._raw.write(self._outgoing.read())
         except ssl.SSLError as error:
-            self._seen = context.presented.take() or self._seen
+            self._note(context)
             self._raw.write(self._outgoing.read())  # the alert
             self._fail(reason_of(error), detail_of(error))
         else:
             context.presented.take()
             self._raw.write(self._outgoing.read())
             self._finish(self._object, context)
+
+    def _note(self, context: ServerContext) -> None:
+        """What this step showed of the client; the next step may be another handshake's."""
+        context.presented.agreed = None
+        self._seen = context.presented.take() or self._seen
+        self._version = context.presented.agreed or self._version
 
     def _finish(self, tls: ssl.SSLObject, context: ServerContext) -> None:
         if tls.session_reused and not context.resumable:
@@ -163,8 +171,8 @@ class Handshake:
         if self._done:
             return
         self._leave()
-        version = self._object.version() if self._object is not None else None
-        self._acceptor.failed(self, reason, detail, self._seen, version)
+        seconds = time.perf_counter() - self._began if self.hello is not None else None
+        self._acceptor.failed(self, reason, detail, self._seen, self._version, seconds)
         self._raw.close()
 
     def _leave(self) -> None:

@@ -19,8 +19,8 @@ def covers(leaf: Certificate, host: str) -> bool:
     else:
         return address in leaf.sans.ips
     host = normalise(host)
-    parent = host.partition(".")[2]
+    label, _, parent = host.partition(".")
     return any(
-        name == host or (name.startswith("*.") and parent and name[2:] == parent)
+        name == host or (name.startswith("*.") and label and parent and name[2:] == parent)
         for name in map(normalise, leaf.sans.dns)
     )

@@ -48,6 +48,7 @@ def _library() -> ctypes.CDLL:
         "OPENSSL_sk_push": (i, [p, p]),
         "d2i_X509_NAME": (p, [p, ctypes.POINTER(ctypes.c_char_p), n]),
         "X509_NAME_free": (None, [p]),
+        "ERR_clear_error": (None, []),
     }
     for name, (result, arguments) in signatures.items():
         try:
@@ -138,6 +139,7 @@ def advertise_ca_names(context: ssl.SSLContext, names: Sequence[bytes]) -> None:
     for der in dict.fromkeys(names):
         name = library.d2i_X509_NAME(None, ctypes.byref(ctypes.c_char_p(der)), len(der))
         if not name or not library.OPENSSL_sk_push(stack, name):
+            library.ERR_clear_error()  # else the next call of the ssl module would raise it
             raise NativeUnavailable("libssl does not read a trust anchor's name")
     library.SSL_CTX_set_client_CA_list(pointer, stack)  # takes ownership of the stack and of its names
 

@@ -161,7 +161,7 @@ class TlsStream:
     def closed(self) -> bool:
         return self._raw.closed
 
-    def close(self) -> None:
+    def close(self, *, linger: bool = True) -> None:
         """Send close_notify behind what is kept, then close (RFC 8446 §6.1)."""
         if self._closing:
             return
@@ -169,7 +169,7 @@ class TlsStream:
         with contextlib.suppress(ssl.SSLError):  # WantRead: the peer's close_notify need not be awaited
             self.ssl_object.unwrap()
         self._raw.write(self._outgoing.read())
-        self._raw.close()
+        self._raw.close(linger=linger)
 
     def abort_before_start(self) -> None:
         """End a connection that no handler has taken."""

@@ -253,11 +253,12 @@ class SocketStream:
 
     # -- ending ----------------------------------------------------------------------------------------------------
 
-    def close(self) -> None:
+    def close(self, *, linger: bool = True) -> None:
         """Send what is kept, end our direction, discard for a moment what still arrives, then let go of the socket."""
         if self._closing:
             return
         self._closing = True
+        self._ended = self._ended or not linger
         if self._out:
             # The handler has said its last word: what remains is bounded, and a peer that takes none of it is left.
             self._last_call = self._loop.call_later(FLUSH, self._flush_or_lose, self.progress)

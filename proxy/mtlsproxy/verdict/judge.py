@@ -1,6 +1,7 @@
 """Who is this, and may they come in: the one judgement that data path, re-judging and `explain` share."""
 
 import contextlib
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -44,6 +45,8 @@ class Verdict:
     truststore: str | None
     """The first that vouches; of a refusal, the one that came closest."""
     revocation_source: str = "none"
+    fingerprint: str | None = None
+    """SHA-256 of the DER presented as leaf, lower-case hexadecimal; also of one that cannot be read."""
 
     @property
     def truststores(self) -> tuple[str, ...]:
@@ -86,12 +89,15 @@ def judge(presented: Sequence[bytes], trusts: Sequence[Trust], at: datetime) -> 
     if decisive is not None or not accepted:
         closest = decisive or max(judged, key=_progress)
         return Verdict(
-            leaf, client, (), closest.reason, closest.detail, closest.checks, None, closest.name, closest.source
-        )
+            leaf, client, (), closest.reason, closest.detail, closest.checks, None, closest.name, closest.source,
+            leaf.fingerprint_sha256,
+        )  # fmt: skip
     vouches = tuple(Vouch(j.name, j.chain, j.checks, j.source) for j in accepted)
     deadline = min(j.deadline for j in accepted if j.deadline is not None)
     first = accepted[0]
-    return Verdict(leaf, client, vouches, None, "", first.checks, deadline, first.name, first.source)
+    return Verdict(
+        leaf, client, vouches, None, "", first.checks, deadline, first.name, first.source, leaf.fingerprint_sha256
+    )
 
 
 def _judge_one(leaf: Certificate, others: Sequence[Certificate], client: Client, trust: Trust, at: datetime) -> _Judged:
@@ -133,7 +139,8 @@ def _malformed(detail: str, presented: Sequence[bytes]) -> Verdict:
     with contextlib.suppress(MalformedCertificate):  # then there is nobody to name
         leaf = parse_certificate(presented[0])
     client = client_of(leaf) if leaf is not None else None
-    return _refused(leaf, client, Reason.MALFORMED_CERTIFICATE, detail, failed)
+    fingerprint = hashlib.sha256(presented[0]).hexdigest()
+    return _refused(leaf, client, Reason.MALFORMED_CERTIFICATE, detail, failed, fingerprint)
 
 
 def _no_certificate() -> Verdict:
@@ -145,9 +152,11 @@ def _no_certificate() -> Verdict:
         "a client certificate is required",
         "configure the client with a certificate and its key",
     )
-    return _refused(None, None, Reason.NO_CERTIFICATE, detail, failed)
+    return _refused(None, None, Reason.NO_CERTIFICATE, detail, failed, None)
 
 
-def _refused(leaf: Certificate | None, client: Client | None, reason: Reason, detail: str, failed: Check) -> Verdict:
+def _refused(
+    leaf: Certificate | None, client: Client | None, reason: Reason, detail: str, failed: Check, fingerprint: str | None
+) -> Verdict:
     rest = tuple(Check(name, Result.SKIPPED, "", "judged for readable certificates only") for name in _JUDGED_HERE[1:])
-    return Verdict(leaf, client, (), reason, detail, (failed, *rest), None, None)
+    return Verdict(leaf, client, (), reason, detail, (failed, *rest), None, None, fingerprint=fingerprint)

@@ -1,12 +1,15 @@
 """A truststore as a verdict needs it: path policy, revocation data, deny list."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
-from mtlsproxy.access.matcher import Matcher, compile_match
+from mtlsproxy.access.matcher import compile_match
 from mtlsproxy.access.pattern import Use
+from mtlsproxy.access.rules import RuleList
 from mtlsproxy.config.model import DenyEntry
+from mtlsproxy.config.scalars import Instant, Name, Text
 from mtlsproxy.identity.client import Client
 from mtlsproxy.revocation.decide import CrlSet, RevocationPolicy
 from mtlsproxy.x509.evidence import Check, Result
@@ -15,33 +18,98 @@ from mtlsproxy.x509.policy import Truststore
 _RULE = "the truststore's deny: refused whatever else says"
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    matcher: Matcher
-    expires: datetime | None
-    reason: str | None
+class Denial(DenyEntry):
+    """An entry that was made while the proxy runs. truststore: None for every one. created: aware UTC. by: who asked."""
+
+    id: Text
+    truststore: Name | None = None
+    created: Instant
+    by: Text
+
+    def is_active(self, at: datetime) -> bool:
+        return self.expires is None or at < self.expires
+
+
+class DenyCounts(NamedTuple):
+    """How many entries come from where."""
+
+    configured: int
+    file: int
+    api: int
+
+
+class _Group:
+    """Entries of one origin. named: how evidence calls each, in their order; fix: how to take one back."""
+
+    __slots__ = ("entries", "_fix", "_named", "_rules")
+
+    def __init__(self, entries: Sequence[DenyEntry], named: Sequence[str], fix: str) -> None:
+        self.entries = tuple(entries)
+        self._named = tuple(named)
+        self._fix = fix
+        self._rules = RuleList([compile_match(entry, Use.DENY) for entry in self.entries])
+
+    def check(self, client: Client, at: datetime) -> Check | None:
+        """The failed check, when an entry that still counts matches."""
+        for position in self._rules.matching(client):
+            entry = self.entries[position]
+            if entry.expires is None or at < entry.expires:
+                why = f": {entry.reason}" if entry.reason else ""
+                seen = f"matched by {self._named[position]} {{{self._rules.matchers[position].text}}}{why}"
+                return Check("deny", Result.FAIL, seen, _RULE, self._fix)
+        return None
 
 
 class DenyList:
-    """Who is refused although a truststore verifies them. An entry past its `expires` no longer counts."""
+    """Who is refused although a truststore verifies them. An entry past its `expires` no longer counts.
 
-    __slots__ = ("_entries",)
+    entries: of the configuration's `deny`; from_file: of its `deny_file`; denials: made through the API, for this
+    truststore or for all.
+    """
 
-    def __init__(self, entries: Sequence[DenyEntry]) -> None:
-        self._entries = tuple(_Entry(compile_match(e, Use.DENY), e.expires, e.reason) for e in entries)
+    __slots__ = ("_api", "_configured", "_file")
+
+    def __init__(
+        self, entries: Sequence[DenyEntry], from_file: Sequence[DenyEntry] = (), denials: Iterable[Denial] = ()
+    ) -> None:
+        self._configured = _Group(
+            entries,
+            [f"deny[{number}]" for number in range(len(entries))],
+            "remove the entry from the truststore's deny, if it is mistaken",
+        )
+        self._file = _Group(
+            from_file,
+            [f"deny_file[{number}]" for number in range(len(from_file))],
+            "remove the entry from the truststore's deny_file, if it is mistaken",
+        )
+        self._api = _api_group(denials)
+
+    def with_denials(self, denials: Iterable[Denial]) -> "DenyList":
+        """The same with these denials in place of those that it had; what comes from files is shared."""
+        other = object.__new__(DenyList)
+        other._configured, other._file = self._configured, self._file
+        other._api = _api_group(denials)
+        return other
+
+    @property
+    def counts(self) -> DenyCounts:
+        return DenyCounts(len(self._configured.entries), len(self._file.entries), len(self._api.entries))
 
     def check(self, client: Client, at: datetime) -> Check:
-        for number, entry in enumerate(self._entries):
-            if (entry.expires is None or at < entry.expires) and entry.matcher.matches(client):
-                why = f": {entry.reason}" if entry.reason else ""
-                return Check(
-                    "deny",
-                    Result.FAIL,
-                    f"matched by deny[{number}] {{{entry.matcher.text}}}{why}",
-                    _RULE,
-                    "remove the entry from the truststore's deny, if it is mistaken",
-                )
-        return Check("deny", Result.PASS, f"none of {len(self._entries)} entries matches", _RULE)
+        for group in (self._configured, self._file, self._api):
+            failed = group.check(client, at)
+            if failed is not None:
+                return failed
+        return Check("deny", Result.PASS, f"none of {sum(self.counts)} entries matches", _RULE)
+
+
+def _api_group(denials: Iterable[Denial]) -> _Group:
+    entries = tuple(denials)
+    return _Group(
+        entries,
+        [f"denial {denial.id}" for denial in entries],
+        "lift the denial (DELETE /api/deny/ID of the admin listener), if it is mistaken",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,24 +87,30 @@ class Combination:
 def combine(complete: Mapping[Group, Crl], deltas: Iterable[Crl]) -> Combination:
     """Give every complete list of one key the newest of that key's deltas which fits it."""
     newest_first = sorted(deltas, key=lambda delta: (delta.number or 0, delta.this_update), reverse=True)
-    latest: dict[Group, Crl] = dict(complete)
     chosen: dict[Group, Crl] = {}
     for delta in newest_first:
-        if group_of(delta) not in chosen and _fits(delta, complete.get(group_of(delta))):
-            chosen[group_of(delta)] = latest[group_of(delta)] = delta
-    strays: list[Crl] = []
+        if _fits(delta, complete.get(group_of(delta))):
+            chosen.setdefault(group_of(delta), delta)
+    known = {**complete, **chosen}
+    strays: dict[Group, Crl] = {}
     superseded: list[tuple[Crl, Crl]] = []
     for delta in newest_first:
-        known = latest.get(group_of(delta))
-        if known is delta:
+        group = group_of(delta)
+        if chosen.get(group) is delta:
             continue
-        if known is not None and known.number is not None and delta.number is not None and delta.number <= known.number:
-            superseded.append((delta, known))
+        if (replaced_by := _successor(delta, known.get(group)) or strays.get(group)) is not None:
+            superseded.append((delta, replaced_by))
         else:
-            strays.append(delta)
-            latest[group_of(delta)] = delta
+            strays[group] = delta
     lists = tuple(CombinedCrl(base, chosen.get(group)) for group, base in complete.items())
-    return Combination(lists, tuple(strays), tuple(superseded))
+    return Combination(lists, tuple(strays.values()), tuple(superseded))
+
+
+def _successor(delta: Crl, known: Crl | None) -> Crl | None:
+    """`known`, where it tells all that the delta does: a list of the same number is of the same moment (§5.2.3)."""
+    if known is None or known.number is None or delta.number is None:
+        return None
+    return known if delta.number <= known.number else None
 
 
 def _fits(delta: Crl, base: Crl | None) -> bool:

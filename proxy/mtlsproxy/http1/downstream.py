@@ -45,9 +45,9 @@ class Downstream:
         "_forwarding",
         "_held",
         "_id_prefix",
+        "_owed",
         "_parser",
         "_peer_ended",
-        "_progress",
         "_rules",
         "_served",
         "_service",
@@ -91,7 +91,7 @@ class Downstream:
         self._timer = service.wheel.timer(self._timed_out)
         self._write_timer = service.wheel.timer(self._write_stalled)
         self._writing_paused = False
-        self._progress = 0
+        self._owed = 0
 
     def start(self) -> None:
         self._service.connections.add(self)
@@ -125,7 +125,7 @@ class Downstream:
 
     def pause_writing(self) -> None:
         self._writing_paused = True
-        self._progress = self._stream.progress
+        self._owed = self._stream.owed
         self._write_timer.start(self._service.timeouts.write)
         if self._exchange is not None:
             self._exchange.client_slow()
@@ -352,19 +352,22 @@ class Downstream:
     def _next(self) -> None:
         """Ready for the next request."""
         self._state = _IDLE
-        self._timer.start(self._service.timeouts.idle)
         self.idle_since = self._service.wheel.now
         # Until the client has taken its answers it gets no further ones: what is kept for it stays bounded.
         if self._writing_paused:
             self._hold()
         elif self._held:
             self._go_on()
+        else:
+            self._timer.start(self._service.timeouts.idle)
 
     def _go_on(self) -> None:
         self._held = False
         self._stream.resume_reading()
         if self._buffer:
             self._service.loop.call_soon(self._run_kept)
+        else:
+            self._timer.start(self._service.timeouts.idle)
 
     def _run_kept(self) -> None:
         if self._exchange is None and self._buffer and not self.ending:
@@ -429,8 +432,8 @@ class Downstream:
             self._stop()
 
     def _write_stalled(self) -> None:
-        if self._stream.progress != self._progress:
-            self._progress = self._stream.progress
+        if (owed := self._stream.owed) != self._owed:
+            self._owed = owed
             self._write_timer.start(self._service.timeouts.write)
         elif self._exchange is not None:
             self._abandon(Reason.REQUEST_TIMEOUT, "the client stopped reading its answer")

@@ -59,7 +59,7 @@ class Exchange:
         self.response_timeout = target.response_timeout
         self.body_timeout = target.body_timeout
         self._chunked_up = head.chunked
-        self._is_repeatable = self.request_sent and head.method in _IDEMPOTENT
+        self.only_once = not (self.request_sent and head.method in _IDEMPOTENT)
         self._early: list[bytes] = []
         self._joined: list[bytes] = []
 
@@ -123,11 +123,6 @@ class Exchange:
         assert isinstance(connection, Origin)
         if self._over:  # the client left meanwhile
             connection.server.upstream.give_back(connection)
-            return
-        if not self._is_repeatable and connection.lent_before and connection.is_stale:
-            # What cannot be asked again must not be lost to a server that closes just now.
-            connection.close()
-            self.admission.target.upstream.lend(self)
             return
         self._origin = connection
         if self._attempts:
@@ -238,7 +233,7 @@ class Exchange:
             self._end_with(reason, detail)
 
     def _may_be_asked_again(self, reason: Reason, origin: Origin | None) -> bool:
-        return reason is Reason.UPSTREAM_ERROR and origin is not None and not origin.answered and self._is_repeatable
+        return reason is Reason.UPSTREAM_ERROR and origin is not None and not origin.answered and not self.only_once
 
     def upstream_slow(self) -> None:
         self._downstream.upstream_slow()

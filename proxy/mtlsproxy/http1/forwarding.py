@@ -22,7 +22,10 @@ class Forwarding:
         """The whole head. With `host: server` the Host line is left empty for the exchange, which knows the server."""
         if admission is not self._admission or head.host_field != self._host_field:
             self._remember(head, admission)
-        via = _VIA if head.via is None else b"Via: %b, 1.1 mtlsproxy\r\n" % head.via
+        via = _VIA
+        if head.via is not None or not head.version_1_1:
+            received = b"1.1 mtlsproxy" if head.version_1_1 else b"1.0 mtlsproxy"
+            via = b"Via: %b\r\n" % (received if head.via is None else head.via + b", " + received)
         framing = b""
         if head.chunked:
             framing = b"Transfer-Encoding: chunked\r\n"

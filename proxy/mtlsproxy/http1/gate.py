@@ -56,7 +56,8 @@ def judge_request(
     host = head.host
     if host is not None and not served.covers(host):
         return Refusal(Reason.MISDIRECTED, f"the certificate served ({served.subject}) is not {host}'s")
-    match = rules.match(host or "", head.path, head.method)
+    # `OPTIONS *` is about the server as a whole: for those who may use its root.
+    match = rules.match(host or "", b"/" if head.path == b"*" else head.path, head.method)
     if isinstance(match, NoMatch):
         return Refusal(match.reason, match.detail, match.allow)
     target = rules.targets[match.route]

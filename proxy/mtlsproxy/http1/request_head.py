@@ -88,7 +88,8 @@ class RequestHeadParser:
         line = len(data) if end < 0 else end
         if line > self._limits.request_line:
             raise BadMessage(Reason.URI_TOO_LONG, f"a request line of more than {self._limits.request_line} bytes")
-        if end >= 0 and len(data) - end > self._limits.headers:
+        # Behind the request line come the fields and at most one byte of the empty line, else it would be whole.
+        if end >= 0 and len(data) - end - 2 > self._limits.headers + 1:
             raise BadMessage(Reason.HEADERS_TOO_LARGE, f"header fields of more than {self._limits.headers} bytes")
         if data.count(b"\n") != data.count(b"\r\n"):
             raise bad_request("a line that ends in LF alone")
@@ -144,7 +145,7 @@ class RequestHeadParser:
         size = len(data) - line_end - 4
         if size > limits.headers:
             raise BadMessage(Reason.HEADERS_TOO_LARGE, f"header fields of {size} bytes; {limits.headers} allowed")
-        if size > limits.header_field and max(map(len, data.split(b"\r\n"))) > limits.header_field:
+        if size > limits.header_field and max(map(len, data[line_end + 2 :].split(b"\r\n"))) > limits.header_field:
             raise BadMessage(Reason.HEADERS_TOO_LARGE, f"a header field of more than {limits.header_field} bytes")
         if data.count(b"\r\n") - 2 > limits.header_count:
             raise BadMessage(Reason.HEADERS_TOO_LARGE, f"more than {limits.header_count} header fields")
@@ -175,6 +176,7 @@ class RequestHeadParser:
     # -- httptools' callbacks --------------------------------------------------------------------------------------
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        value = value.rstrip(b" \t")  # RFC 9112 §5: white space behind a value is none of it
         action = self._rules.known.get(name)
         if action is None:
             action = self._rules.action(name)

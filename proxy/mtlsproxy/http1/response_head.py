@@ -11,6 +11,7 @@ from mtlsproxy.reasons import Reason
 MAX_HEAD = 64 * 1024
 """Bytes of an answer's head: an upstream that sends more is broken, and the client would not take it either."""
 
+_PHRASE = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 
 _VERSIONS = ("1.1", "1.0")
@@ -44,9 +45,12 @@ class ResponseHead:
     # -- httptools' callbacks --------------------------------------------------------------------------------------
 
     def on_status(self, phrase: bytes) -> None:
+        if not _PHRASE.fullmatch(phrase):
+            raise _malformed("a reason phrase with control characters")
         self.phrase = phrase
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        value = value.rstrip(b" \t")  # RFC 9112 §5: white space behind a value is none of it
         action = _rules.known.get(name)
         if action is None:
             action = _rules.action(name)
@@ -82,6 +86,8 @@ class ResponseHead:
 
 def parse_response_head(data: bytes) -> ResponseHead:
     """`data`: from the status line to the empty line, both included. Raises BadMessage."""
+    if not data.startswith(b"HTTP/"):
+        raise _malformed("a malformed status line")  # llhttp takes RTSP for an answer, too
     head = ResponseHead()
     parser = httptools.HttpResponseParser(head)
     try:
@@ -107,5 +113,5 @@ def _keeps_alive(version: str, tokens: bytes | None) -> bool:
     """RFC 9112 §9.3. (llhttp's own answer is wrong once it has seen the end of the message.)"""
     if tokens is None:
         return version == "1.1"
-    lowered = tokens.lower()
-    return b"close" not in lowered and (version == "1.1" or b"keep-alive" in lowered)
+    listed = {token.strip() for token in tokens.lower().split(b",")}
+    return b"close" not in listed and (version == "1.1" or b"keep-alive" in listed)

@@ -154,8 +154,8 @@ class TlsStream:
         return self._raw.unsent
 
     @property
-    def progress(self) -> int:
-        return self._raw.progress
+    def owed(self) -> int:
+        return self._raw.owed
 
     @property
     def closed(self) -> bool:

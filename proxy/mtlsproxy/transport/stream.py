@@ -5,8 +5,12 @@ happen only in callbacks of the event loop, never inside a call of the handler's
 """
 
 import asyncio
+import contextlib
+import fcntl
 import logging
 import socket
+import termios
+from array import array
 from typing import Protocol
 
 RECEIVE_SIZE = 256 * 1024
@@ -86,7 +90,6 @@ class SocketStream:
         "_sock",
         "closed",
         "handler",
-        "progress",
         "received",
         "sent",
     )
@@ -110,8 +113,6 @@ class SocketStream:
         self._lingering = False
         self._discarded = 0
         self.closed = False
-        self.progress = 0
-        """Grows whenever the peer took bytes: what a write timeout watches."""
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -170,6 +171,18 @@ class SocketStream:
     def unsent(self) -> int:
         """Bytes that the kernel has not taken yet."""
         return self._out_size
+
+    @property
+    def owed(self) -> int:
+        """Bytes that the peer has not acknowledged, the kernel's included: what a write timeout watches.
+
+        Costs a system call. The kernel takes more only when a good part of its own buffer (megabytes) is free: a slow
+        peer's progress is seen there long before.
+        """
+        queued = array("i", [0])
+        with contextlib.suppress(OSError):  # gone: its loss is reported elsewhere
+            fcntl.ioctl(self._fd, termios.TIOCOUTQ, queued)
+        return self._out_size + queued[0]
 
     def write(self, data: bytes | memoryview) -> None:
         """Send `data`, or keep what the kernel does not take now (copied when it is a view)."""
@@ -234,7 +247,6 @@ class SocketStream:
             self._lose(error)
             return
         self.sent.value += n
-        self.progress += n
         self._out_size -= n
         while n:
             size = len(out[0])
@@ -261,15 +273,15 @@ class SocketStream:
         self._ended = self._ended or not linger
         if self._out:
             # The handler has said its last word: what remains is bounded, and a peer that takes none of it is left.
-            self._last_call = self._loop.call_later(FLUSH, self._flush_or_lose, self.progress)
+            self._last_call = self._loop.call_later(FLUSH, self._flush_or_lose, self.owed)
         else:
             self._finish()
 
-    def _flush_or_lose(self, progress: int) -> None:
-        if self.progress == progress:
+    def _flush_or_lose(self, owed: int) -> None:
+        if self.owed == owed:
             self._lose(None)
         else:
-            self._last_call = self._loop.call_later(FLUSH, self._flush_or_lose, self.progress)
+            self._last_call = self._loop.call_later(FLUSH, self._flush_or_lose, self.owed)
 
     def _finish(self) -> None:
         if self._last_call is not None:

@@ -67,7 +67,11 @@ class Connecting:
                 self._failed(Reason.UPSTREAM_UNAVAILABLE, f"cannot connect to {self._place}: {self._last}")
                 return
             family, address = self._addresses.pop(0)
-            sock = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                sock = socket.socket(family, socket.SOCK_STREAM)
+            except OSError as error:  # a family that the kernel lacks, or no file descriptor left
+                self._last = error.strerror or str(error)
+                continue
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             code = sock.connect_ex(address)

@@ -18,6 +18,11 @@ class Lendable(Protocol):
     server: "Server"
     lent_before: bool
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether the server has closed or spoken since it was given back. Costs a system call."""
+        ...
+
     def rest(self, seconds: float) -> None:
         """Nobody uses it now: close when `seconds` go by, or when the server speaks or closes."""
         ...
@@ -29,6 +34,9 @@ class Borrower(Protocol):
     """Who wants a connection. One of the two is called, once; `lent` possibly from inside `Upstream.lend`."""
 
     def lent(self, connection: Lendable) -> None: ...
+
+    only_once: bool
+    """Its request cannot be repeated: it must not be lost to a server that closes just now."""
 
     response_timeout: float
     """Seconds that it waits for a connection, at most, when all are busy."""
@@ -101,9 +109,12 @@ class Upstream:
         self._turn = (turn + 1) % count
         for step in range(count):
             server = servers[(turn + step) % count]
-            if server.idle:
-                borrower.lent(server.idle.pop())
-                return
+            while server.idle:
+                connection = server.idle.pop()
+                if not (borrower.only_once and connection.is_stale):
+                    borrower.lent(connection)
+                    return
+                connection.close()
             if server.open < self.settings.max_connections:
                 self._connect(server, borrower)
                 return

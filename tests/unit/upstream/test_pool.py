@@ -39,6 +39,7 @@ class Lent:
 class Borrower:
     def __init__(self, response_timeout: float = PATIENCE) -> None:
         self.response_timeout = response_timeout
+        self.only_once = False
         self.got: Lent | None = None
         self.refused: tuple[Reason, str] | None = None
         self.again: bool | None = None

@@ -54,10 +54,10 @@ async def start_admin(admin: Admin, metrics: Metrics, source: StatusSource) -> A
         if admin.metrics_bind is not None:
             metrics_sockets = await _bind("admin.metrics_bind", admin.metrics_bind, undo)
         app_module = await asyncio.to_thread(importlib.import_module, "mtlsproxy.admin.app")
-        scope = app_module.Scope.ALL if _only_local(sockets) else app_module.Scope.ANSWER_403
+        scope = app_module.Scope.ALL if _only_local(sockets) else app_module.Scope.WITH_TOKEN
         sites = [(admin.bind, scope, sockets)]
         if admin.metrics_bind is not None:
-            sites.append((admin.metrics_bind, app_module.Scope.ANSWER_404, metrics_sockets))
+            sites.append((admin.metrics_bind, app_module.Scope.METRICS_ALONE, metrics_sockets))
         runners = []
         for bind, scope, bound in sites:
             known = [bind.host, *(address.host for address in _addresses(bound))]

@@ -3,9 +3,36 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from mtlsproxy.config.model import DenyEntry
+from mtlsproxy.runtime.control import Denied
+from mtlsproxy.runtime.reload import Outcome
+from mtlsproxy.runtime.token import Token
+from mtlsproxy.verdict.trust import Denial
+
+
+class Controls(Protocol):
+    """What may be changed; `mtlsproxy.runtime.control.Control` is one, and says what its methods raise."""
+
+    @property
+    def token(self) -> Token | None: ...
+
+    @property
+    def truststores(self) -> tuple[str, ...]: ...
+
+    def denials(self) -> tuple[Denial, ...]: ...
+
+    async def reload(self, by: str) -> Outcome: ...
+
+    async def deny(self, entry: DenyEntry, truststore: str | None, by: str) -> Denied: ...
+
+    async def lift(self, ident: str, by: str) -> Denial | None: ...
+
 
 class StatusSource(Protocol):
     """Facts about the running proxy. All three are called on the event loop and must answer at once."""
+
+    @property
+    def control(self) -> Controls: ...
 
     def status(self) -> Mapping[str, Any]:
         """What `/api/status` shows: nested dicts and lists of strings, numbers, booleans, datetimes or None."""

@@ -96,12 +96,14 @@ def explain_by_config(
 
 
 def _without_server_keys(loaded: LoadedConfig) -> LoadedConfig:
-    """Who asks about clients need not be able to read the proxy's own keys."""
+    """Who asks about clients need not be able to read the proxy's own keys, nor the admin's token."""
     listeners = tuple(
         listener.model_copy(update={"tls": listener.tls.model_copy(update={"certificates": ()})})
         for listener in loaded.config.listeners
     )
-    return dataclasses.replace(loaded, config=loaded.config.model_copy(update={"listeners": listeners}))
+    admin = loaded.config.admin.model_copy(update={"token_file": None})
+    config = loaded.config.model_copy(update={"listeners": listeners, "admin": admin})
+    return dataclasses.replace(loaded, config=config)
 
 
 def _served(listener: Listener) -> Iterator[Certificate]:

@@ -30,7 +30,6 @@ NOT_YET: tuple[tuple[str, Callable[[object], bool], str], ...] = (
     ("truststores.*.revocation.crl.sources[]", _begins("http:", "https:"), "CRLs from URLs; fetch the file beforehand"),
     ("truststores.*.revocation.crl.distribution_points", _is(True), "CRLs from distribution points; name the files"),
     ("truststores.*.revocation.ocsp.enabled", _is(True), "OCSP; use crl.sources"),
-    ("truststores.*.deny_file", _given, "deny_file; use deny"),
     ("upstreams.*.servers[].url", _begins("https:"), "TLS to upstreams; write http://"),
     ("upstreams.*.servers[].url", _begins("unix:"), "unix sockets; write http://host:port"),
     ("upstreams.*.servers[].weight", _above_one, "weights; leave them at 1"),
@@ -41,9 +40,7 @@ NOT_YET: tuple[tuple[str, Callable[[object], bool], str], ...] = (
     ("upstreams.*.circuit_breaker", _given, "the circuit breaker; remove the block"),
     ("admin.bind", _begins("fd:"), "sockets from systemd; write host:port"),
     ("admin.metrics_bind", _begins("fd:"), "sockets from systemd; write host:port"),
-    ("admin.token_file", _given, "calls that change state, which it would protect; leave it null"),
     ("logging.audit", _given, "the audit log; leave it null"),
-    ("state_dir", _given, "kept state; leave it null"),
     ("user", _given, "dropping privileges; start the proxy as this user"),
     ("workers", _above_one, "several workers; leave it at 1"),
 )

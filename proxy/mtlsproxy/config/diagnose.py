@@ -28,8 +28,13 @@ _WORDS = {
 }
 
 
-def diagnose(details: Sequence[ErrorDetails], document: Document, known: Set[str]) -> list[ConfigError]:
-    """One error for each place that the model refused, and none for `known` paths, which have theirs already."""
+def diagnose(
+    details: Sequence[ErrorDetails], document: Document, known: Set[str], root: type[Section] = Config
+) -> list[ConfigError]:
+    """One error for each place that the model refused, and none for `known` paths, which have theirs already.
+
+    root: the model of the document, or of each of its items.
+    """
     found: dict[Path, ConfigError] = {}
     for detail in details:
         path, of_key = _place(detail, document)
@@ -37,7 +42,7 @@ def diagnose(details: Sequence[ErrorDetails], document: Document, known: Set[str
         if detail["type"] == "too_short" and detail["input"]:
             continue
         if path not in found and printed(path) not in known:
-            found[path] = document.error(path, _words(detail, path, document), of_key=of_key)
+            found[path] = document.error(path, _words(detail, path, document, root), of_key=of_key)
     return list(found.values())
 
 
@@ -54,11 +59,11 @@ def _place(detail: ErrorDetails, document: Document) -> tuple[Path, bool]:
     return path, detail["type"] == "extra_forbidden"
 
 
-def _words(detail: ErrorDetails, path: Path, document: Document) -> str:
+def _words(detail: ErrorDetails, path: Path, document: Document, root: type[Section]) -> str:
     kind, value = detail["type"], detail["input"]
     context: dict[str, Any] = detail.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"unknown key{did_you_mean(str(path[-1]), keys_at(path[:-1]))}"
+        return f"unknown key{did_you_mean(str(path[-1]), keys_at(path[:-1], root))}"
     if value is None and kind != "missing":
         return "is empty (null): write a value, or remove the key"
     if kind == "value_error":
@@ -98,9 +103,9 @@ def _not_a_string(path: Path, document: Document) -> str:
     return "must be a string"
 
 
-def keys_at(path: Path) -> list[str]:
+def keys_at(path: Path, root: type[Section] = Config) -> list[str]:
     """The keys that the model knows at a path of the document, [] where it knows no such place."""
-    section: type[Section] | None = Config
+    section: type[Section] | None = root
     named = False
     for step in path:
         if isinstance(step, int) or named:

@@ -72,11 +72,12 @@ def compose(text: str) -> Node | None:
 class Document:
     """One parsed file. `data`: plain Python (dict, list, str, int, float, bool, None). `errors`: what YAML got wrong.
 
-    environ: for `${NAME}` in values.
+    environ: for `${NAME}` in values; None leaves them as they are written. empty: there is nothing but comments.
     """
 
-    def __init__(self, text: str, file: str, environ: Mapping[str, str]) -> None:
+    def __init__(self, text: str, file: str, environ: Mapping[str, str] | None) -> None:
         self.file = file
+        self.empty = False
         self.data: object = None
         self.errors: list[ConfigError] = []
         self._root: Node | None = None
@@ -89,6 +90,7 @@ class Document:
             self._refuse_syntax(error, text)
             return
         if self._root is None:
+            self.empty = True
             self.errors.append(ConfigError(file, 1, 1, "", "the file is empty"))
             return
         walk = _Walk(self, environ)
@@ -208,7 +210,7 @@ def _first_step(node: Node | None, text: str) -> str | int:
 class _Walk:
     """Nodes → data, for one document."""
 
-    def __init__(self, document: Document, environ: Mapping[str, str]) -> None:
+    def __init__(self, document: Document, environ: Mapping[str, str] | None) -> None:
         self._document = document
         self._environ = environ
         self._resolver = Resolver()
@@ -272,8 +274,8 @@ class _Walk:
         if tag not in (_STRING, self._resolved(text, plain)):
             self._complain(node, path, f"tag {tag.replace(_TAG, '!!')} has no meaning here: remove it")
             return ""
-        if "${" in text:
-            text = self._substituted(node, path)
+        if self._environ is not None and "${" in text:
+            text = self._substituted(node, path, self._environ)
             tag = self._resolved(text, plain)
             # A variable that is empty must not read as null, which would switch off what it was to configure.
             tag = _STRING if tag == f"{_TAG}null" else tag
@@ -300,15 +302,15 @@ class _Walk:
             self._complain(node, path, "YAML reads this as a number, but it is none: quote it")
             return ""
 
-    def _substituted(self, node: ScalarNode, path: Path) -> str:
+    def _substituted(self, node: ScalarNode, path: Path, environ: Mapping[str, str]) -> str:
         def replacement(found: re.Match[str]) -> str:
             name = found[1]
             if name is None:
                 self._complain(node, path, "${ begins a variable: write ${NAME}, with letters, digits and _ alone")
                 return ""
-            if name not in self._environ:
+            if name not in environ:
                 self._complain(node, path, f"environment variable {name} is not set")
                 return ""
-            return self._environ[name]
+            return environ[name]
 
         return _SUBSTITUTION.sub(replacement, node.value)

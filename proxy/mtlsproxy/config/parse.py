@@ -42,7 +42,7 @@ def parse_config(data: bytes, file: str, folder: Path, environ: Mapping[str, str
 
     Raises ConfigErrors with every error of the file; where it is not YAML at all, with the first.
     """
-    document = Document(_decoded(data, file), file, environ)
+    document = Document(decoded(data, file), file, environ)
     errors = list(document.errors)
     if document.data is None:
         raise ConfigErrors(errors or [ConfigError(file, 1, 1, "", "the file is empty")])
@@ -58,7 +58,8 @@ def parse_config(data: bytes, file: str, folder: Path, environ: Mapping[str, str
     return LoadedConfig(config, document, hashlib.sha256(data).hexdigest(), tuple(warnings(config, document)))
 
 
-def _decoded(data: bytes, file: str) -> str:
+def decoded(data: bytes, file: str) -> str:
+    """UTF-8, with or without a byte order mark. Raises ConfigErrors, at the byte that is not."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

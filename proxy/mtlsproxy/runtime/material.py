@@ -1,20 +1,24 @@
 """The files that a configuration names, read and checked: what a start would load, and all that is wrong with it."""
 
+import dataclasses
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from mtlsproxy.config.errors import ConfigError, ConfigErrors, ConfigWarning
-from mtlsproxy.config.load import LoadedConfig
-from mtlsproxy.config.model import Listener, Revocation
+from mtlsproxy.config.load import LoadedConfig, UnreadableFile, load_deny_file
+from mtlsproxy.config.model import Config, DenyEntry, Listener, Revocation
 from mtlsproxy.config.model import Truststore as TruststoreConfig
 from mtlsproxy.revocation.crlset import CrlSet, ProblemKind
 from mtlsproxy.revocation.decide import RevocationPolicy
 from mtlsproxy.revocation.errors import CrlError
 from mtlsproxy.revocation.sources import SourceError, load_sources
+from mtlsproxy.runtime.denials import DenialsError, read_denials, state_folder
+from mtlsproxy.runtime.token import Token, TokenError, read_token
 from mtlsproxy.tls.credentials import Credential, CredentialError, load_credential
-from mtlsproxy.verdict.trust import DenyList, Trust
+from mtlsproxy.verdict.trust import Denial, DenyList, Trust
 from mtlsproxy.x509.certificate import Certificate, MalformedCertificate, load_pem_certificates
 from mtlsproxy.x509.policy import Policy, Truststore
 
@@ -24,13 +28,30 @@ _WILDCARDS = frozenset("*?[")
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """credentials: by listener name, in the file's order. warnings: weaker choices and what will soon be a problem."""
+    """credentials: by listener name, in the file's order. warnings: weaker choices and what will soon be a problem.
+
+    denials: made through the API, for whatever truststore; they are among the trusts' already.
+    """
 
     loaded: LoadedConfig
     credentials: dict[str, tuple[Credential, ...]]
     trusts: dict[str, Trust]
     crl_files: dict[str, tuple[Path, ...]]
     warnings: tuple[ConfigWarning, ...]
+    token: Token | None = None
+    denials: tuple[Denial, ...] = ()
+
+    def with_denials(self, denials: tuple[Denial, ...]) -> "Material":
+        """The same with these denials in place of its own."""
+        trusts = {
+            name: dataclasses.replace(trust, deny=trust.deny.with_denials(_applying_to(name, denials)))
+            for name, trust in self.trusts.items()
+        }
+        return dataclasses.replace(self, trusts=trusts, denials=denials)
+
+
+def _applying_to(truststore: str, denials: Iterable[Denial]) -> list[Denial]:
+    return [denial for denial in denials if denial.truststore in (None, truststore)]
 
 
 class _Report:
@@ -52,7 +73,8 @@ class _Report:
 def load_material(loaded: LoadedConfig, at: datetime, previous: Material | None = None) -> Material:
     """Read every file that `loaded` names. Raises ConfigErrors with all that is wrong.
 
-    previous: what is in force at a reload; a CRL file that cannot be read leaves its truststore's CRLs as they were.
+    previous: what is in force at a reload; a CRL file that cannot be read leaves its truststore's CRLs as they were,
+    and denials are taken from there: the file that keeps them is read at start alone.
     """
     report = _Report(loaded)
     config = loaded.config
@@ -67,9 +89,38 @@ def load_material(loaded: LoadedConfig, at: datetime, previous: Material | None 
         trust, files = _trust(name, truststore, f"truststores.{name}", report, at, known)
         trusts[name] = trust
         crl_files[name] = files
+    token = _token(config.admin.token_file, report)
+    denials = previous.denials if previous is not None else _denials(config, report, at)
     if report.errors:
         raise ConfigErrors(report.errors)
-    return Material(loaded, credentials, trusts, crl_files, tuple(sorted(set(report.warnings))))
+    warnings = tuple(sorted(set(report.warnings)))
+    return Material(loaded, credentials, trusts, crl_files, warnings, token).with_denials(denials)
+
+
+def _token(file: Path | None, report: _Report) -> Token | None:
+    if file is None:
+        return None
+    try:
+        token, warnings = read_token(file)
+    except TokenError as error:
+        report.error("admin.token_file", error.detail)
+        return None
+    for warning in warnings:
+        report.warn("admin.token_file", warning)
+    return token
+
+
+def _denials(config: Config, report: _Report, at: datetime) -> tuple[Denial, ...]:
+    folder = state_folder(config.state_dir, os.environ)
+    if folder is None:
+        if config.admin.token_file is not None:
+            report.error("state_dir", "is required here: there is no home directory to keep denials in")
+        return ()
+    try:
+        return read_denials(folder, at) or ()
+    except DenialsError as error:
+        report.error("state_dir", error.detail)
+        return ()
 
 
 def _credentials(listener: Listener, path: str, report: _Report, at: datetime) -> tuple[Credential, ...]:
@@ -107,7 +158,20 @@ def _trust(
     revocation, crls, files = _revocation(
         config.revocation, (*anchors, *intermediates), f"{path}.revocation.crl.sources", report, at, known
     )
-    return Trust(truststore, revocation, crls, DenyList(config.deny)), files
+    deny = DenyList(config.deny, _deny_file(config.deny_file, f"{path}.deny_file", report))
+    return Trust(truststore, revocation, crls, deny), files
+
+
+def _deny_file(file: Path | None, path: str, report: _Report) -> tuple[DenyEntry, ...]:
+    if file is None:
+        return ()
+    try:
+        return load_deny_file(file)
+    except UnreadableFile as error:
+        report.error(path, f"{file} {error.detail}")
+    except ConfigErrors as found:
+        report.errors += found.errors
+    return ()
 
 
 def _certificates(

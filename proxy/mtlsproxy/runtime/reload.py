@@ -10,9 +10,9 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,10 +40,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Of a reload. errors: a line each; then what was in force before stays."""
+    """Of a reload. errors: a line each; then what was in force before stays. generation: in force after it."""
 
     at: datetime
     errors: tuple[str, ...]
+    generation: int
 
     @property
     def ok(self) -> bool:
@@ -91,10 +92,10 @@ class Reloader:
         metrics.config_reloads_total.cell("success" if outcome.ok else "failure").value += 1
         if outcome.ok:
             metrics.config_last_reload_success_timestamp_seconds.set(value=outcome.at.timestamp())
-            log.info("reloaded: generation %d is in force", self._proxy.snapshot.generation)
+            log.info("reloaded: generation %d is in force", outcome.generation)
         else:
             for line in outcome.errors:
-                log.error("reload refused, generation %d stays: %s", self._proxy.snapshot.generation, line)
+                log.error("reload refused, generation %d stays: %s", outcome.generation, line)
         return outcome
 
     async def _reload(self) -> Outcome:
@@ -104,11 +105,12 @@ class Reloader:
             plan = await asyncio.to_thread(self._prepare, self._file, at)
             await self._proxy.adopt(plan)
         except ConfigErrors as errors:
-            return Outcome(at, tuple(map(str, errors.errors)))
+            return Outcome(at, tuple(map(str, errors.errors)), self._proxy.snapshot.generation)
+        generation = self._proxy.snapshot.generation
         # The new configuration may name other files.
         self._seen = await asyncio.to_thread(signature, watched_paths(self._proxy.config, self._file))
         _say_what_needs_a_restart(plan.material.loaded.config, self._proxy.first_config)
-        return Outcome(at, ())
+        return Outcome(at, (), generation)
 
     def _prepare(self, file: Path, at: datetime) -> Plan:
         """In a thread: everything that reads files or takes long."""
@@ -147,13 +149,13 @@ class Reloader:
         return await asyncio.to_thread(signature, watched_paths(self._proxy.config, self._file))
 
 
-_AT_START_ONLY = ("admin", "logging", "state_dir", "user", "workers")
+_AT_START_ONLY = {
+    **{f"admin.{key}": attrgetter(f"admin.{key}") for key in ("bind", "metrics_bind", "allowed_hosts")},
+    **{key: attrgetter(key) for key in ("logging", "state_dir", "user", "workers")},
+}
 
 
 def _say_what_needs_a_restart(new: Config, first: Config) -> None:
-    for key in _changed(new, first, _AT_START_ONLY):
-        log.warning("%s has changed: it is read at start alone; restart to apply it", key)
-
-
-def _changed(new: Config, first: Config, keys: Iterable[str]) -> list[str]:
-    return [key for key in keys if getattr(new, key) != getattr(first, key)]
+    for key, value_in in _AT_START_ONLY.items():
+        if value_in(new) != value_in(first):
+            log.warning("%s has changed: it is read at start alone; restart to apply it", key)

@@ -1,6 +1,7 @@
 """The process: everything is loaded and bound before anything listens; signals; drain."""
 
 import asyncio
+import dataclasses
 import gc
 import logging
 import os
@@ -10,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from mtlsproxy.config.model import Config
+from mtlsproxy.runtime.denials import Denials, state_folder
 from mtlsproxy.runtime.gauges import show_build, show_material
 from mtlsproxy.runtime.listener import ListenerRuntime
 from mtlsproxy.runtime.material import Material
@@ -50,11 +52,14 @@ class Proxy:
         self.metrics = Metrics()
         self.wheel = TimerWheel(self.loop)
         self.pools = Pools(self.loop, self.wheel, self.metrics)
+        self.serving = False
         self.draining = False
         self.listeners: dict[str, ListenerRuntime] = {}
         self.snapshot: Snapshot
         self.logs: Logs
         self.reloader = Reloader(self)
+        folder = state_folder(material.loaded.config.state_dir, os.environ)
+        self.denials = Denials(folder, material.denials, self._apply_denials)
         self.ticket_secret = os.urandom(SECRET_SIZE)
 
     @property
@@ -97,6 +102,7 @@ class Proxy:
             self.listeners[name].listen(sock)
         self._announce()
         self.reloader.start()
+        self.serving = True
         gc.collect()
         gc.freeze()  # what is here now stays: full collections need not look at it
         gc.set_threshold(50_000, 20, 100)
@@ -131,12 +137,13 @@ class Proxy:
         binds = {listener.name: listener.bind for listener in self.config.listeners}
         fresh = [listener.name for listener in config.listeners if binds.get(listener.name) != listener.bind]
         sockets = bind_listeners(plan.material.loaded, fresh)
-        old = self.snapshot
+        # From here to the last listener nothing is awaited: no request and no denial meets a half of it.
         self.pools.adopt(self.pools.prepare(config))
-        self.snapshot = make_snapshot(plan, old.generation + 1, self.pools.upstreams, self.metrics)
+        self._make_snapshot(plan)
         show_material(self.metrics, plan.material, time.time())
         for name in [n for n in self.listeners if n in fresh or n not in plan.listeners]:
             self.listeners.pop(name).retire()
+            self.metrics.connections.remove(name)
         for listener in config.listeners:
             if listener.name in fresh:
                 self.listeners[listener.name] = self._listener(listener.name)
@@ -144,6 +151,22 @@ class Proxy:
                 self.listeners[listener.name].listen(sockets[listener.name])
             else:
                 self.listeners[listener.name].adopt(listener, self.snapshot.listeners[listener.name])
+        await self.judge_all_again()
+
+    def _make_snapshot(self, plan: Plan) -> None:
+        """The next generation. Denials may have come while the plan was made: those of now are what counts."""
+        plan = dataclasses.replace(plan, material=plan.material.with_denials(self.denials.current))
+        generation = self.snapshot.generation + 1
+        self.snapshot = make_snapshot(plan, generation, self.pools.upstreams, self.metrics)
+
+    def _apply_denials(self) -> None:
+        """Put the denials of now in force: a new generation of the same files."""
+        self._make_snapshot(self.snapshot.plan)
+        for name, listener in self.listeners.items():
+            listener.adopt(listener.config, self.snapshot.listeners[name])
+
+    async def judge_all_again(self) -> None:
+        """Let go of open connections that no longer pass."""
         await asyncio.gather(*(listener.judge_all_again() for listener in self.listeners.values()))
 
     # -- run and stop ----------------------------------------------------------------------------------------------

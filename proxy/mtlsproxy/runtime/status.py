@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import mtlsproxy
+from mtlsproxy.runtime.control import Control
 from mtlsproxy.runtime.reload import Outcome
 from mtlsproxy.tls import native
 from mtlsproxy.verdict.trust import Trust
@@ -14,10 +15,11 @@ if TYPE_CHECKING:
 
 
 class Status:
-    """The admin's `StatusSource`."""
+    """The admin's `StatusSource`. control: what it may change."""
 
     def __init__(self, proxy: "Proxy") -> None:
         self._proxy = proxy
+        self.control = Control(proxy)
         self._started = datetime.now(UTC)
 
     def rejections(self) -> list[dict[str, Any]]:
@@ -125,4 +127,5 @@ def _truststore(trust: Trust) -> dict[str, Any]:
             for crl in trust.crls.crls
         ],
         "crls_pending": sum(map(len, trust.crls.pending.values())),
+        "deny": trust.deny.counts._asdict(),
     }

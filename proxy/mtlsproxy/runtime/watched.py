@@ -23,6 +23,8 @@ def _named(config: Config) -> Iterator[Path]:
             yield from (entry.certificate, entry.private_key)
             if entry.private_key_password_file is not None:
                 yield entry.private_key_password_file
+    if config.admin.token_file is not None:
+        yield config.admin.token_file
     for truststore in config.truststores.values():
         yield from (*truststore.trust_anchors, *truststore.intermediates)
         if truststore.deny_file is not None:

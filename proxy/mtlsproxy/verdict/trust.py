@@ -19,7 +19,7 @@ _RULE = "the truststore's deny: refused whatever else says"
 
 
 class Denial(DenyEntry):
-    """An entry that was made while the proxy runs. truststore: None for every one. created: aware UTC. by: who asked."""
+    """An entry made while the proxy runs. truststore: None for all of them. created: aware UTC. by: who asked."""
 
     id: Text
     truststore: Name | None = None
@@ -41,7 +41,7 @@ class DenyCounts(NamedTuple):
 class _Group:
     """Entries of one origin. named: how evidence calls each, in their order; fix: how to take one back."""
 
-    __slots__ = ("entries", "_fix", "_named", "_rules")
+    __slots__ = ("_fix", "_named", "_rules", "entries")
 
     def __init__(self, entries: Sequence[DenyEntry], named: Sequence[str], fix: str) -> None:
         self.entries = tuple(entries)

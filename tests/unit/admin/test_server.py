@@ -6,88 +6,18 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
 import prometheus_client.openmetrics.parser as openmetrics_parser
 import prometheus_client.parser as text_parser
 import pytest
+from tests.unit.admin.site import Site, problem, serve
+from tests.unit.admin.source import Source
 
-from mtlsproxy.admin.server import AdminError, AdminServer, start_admin
+from mtlsproxy.admin.server import AdminError, start_admin
 from mtlsproxy.config.service import Admin
 from mtlsproxy.telemetry.metrics import Metrics
-
-
-class Source:
-    """A status source whose facts the test writes down."""
-
-    def __init__(self) -> None:
-        self.reasons: list[str] = []
-        self.listeners = {"internal"}
-        self.refused: list[dict[str, Any]] = [{"reason": "revoked", "subject": "CN=<script>alert(1)</script>"}]
-
-    def status(self) -> Mapping[str, Any]:
-        started = datetime(2030, 1, 1, tzinfo=UTC)
-        return {"version": "1", "started": started, "listeners": [{"name": "internal", "notes": None}], "none": {}}
-
-    def readiness(self, listener: str | None) -> tuple[bool, list[str]]:
-        if listener is not None and listener not in self.listeners:
-            raise KeyError(listener)
-        return not self.reasons, self.reasons
-
-    def rejections(self) -> list[dict[str, Any]]:
-        return self.refused
-
-
-class Site:
-    """A running server and a client that talks to it."""
-
-    def __init__(self, server: AdminServer, client: aiohttp.ClientSession, source: Source, metrics: Metrics) -> None:
-        self.server = server
-        self.client = client
-        self.source = source
-        self.metrics = metrics
-        self.port = server.addresses[0].port
-
-    async def get(
-        self, path: str, method: str = "GET", port: int = 0, **headers: str
-    ) -> tuple[aiohttp.ClientResponse, bytes]:
-        url = f"http://127.0.0.1:{port or self.port}{path}"
-        sent = {"Accept-Encoding": "identity"} | {name.replace("_", "-"): value for name, value in headers.items()}
-        async with self.client.request(method, url, headers=sent, allow_redirects=False) as response:
-            return response, await response.read()
-
-
-async def serve(admin: Admin) -> AsyncIterator[Site]:
-    source, metrics = Source(), Metrics()
-    server = await start_admin(admin, metrics, source)
-    async with aiohttp.ClientSession(auto_decompress=False) as client:
-        yield Site(server, client, source, metrics)
-    await server.close()
-
-
-@pytest.fixture
-async def site() -> AsyncIterator[Site]:
-    async for running in serve(Admin.model_validate({"bind": "127.0.0.1:0", "metrics_bind": "127.0.0.1:0"})):
-        yield running
-
-
-@pytest.fixture
-async def open_site() -> AsyncIterator[Site]:
-    """Bound to every address: reachable from outside."""
-    async for running in serve(Admin.model_validate({"bind": "0.0.0.0:0"})):
-        yield running
-
-
-def problem(response: aiohttp.ClientResponse, body: bytes) -> str:
-    """The detail of a problem+json answer, which it must be (RFC 9457)."""
-    assert response.content_type == "application/problem+json"
-    found = json.loads(body)
-    assert found["status"] == response.status
-    assert {"type", "title", "detail"} <= set(found)
-    return str(found["detail"])
 
 
 @pytest.mark.parametrize(

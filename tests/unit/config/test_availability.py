@@ -21,7 +21,6 @@ ASKS: list[tuple[str, object, object]] = [
     ("truststores.partners.revocation.crl.sources", ["a.crl", "https://ca.example/a.crl"], ["a.crl"]),
     ("truststores.partners.revocation.crl.distribution_points", True, False),
     ("truststores.partners.revocation.ocsp.enabled", True, False),
-    ("truststores.partners.deny_file", "deny.yaml", None),
     ("upstreams.orders.servers.0.url", "https://a.example", "http://a.example"),
     ("upstreams.orders.servers.0.url", "unix:/run/a.sock", "http://a.example"),
     ("upstreams.orders.servers.0.weight", 2, 1),
@@ -30,9 +29,7 @@ ASKS: list[tuple[str, object, object]] = [
     ("upstreams.orders.health_check.path", "/healthz", None),
     ("admin.bind", "fd:admin", "127.0.0.1:2"),
     ("admin.metrics_bind", "fd:metrics", None),
-    ("admin.token_file", "token", None),
     ("logging.audit", "audit.jsonl", None),
-    ("state_dir", "state", None),
     ("user", "proxy", None),
     ("workers", "auto", 1),
     ("workers", 4, 1),
@@ -71,6 +68,10 @@ def test_what_is_available_is_not_refused(accepted: Accept) -> None:
         "truststores.partners.extended_key_usage.allow_any": True,
         "shutdown": {"delay": "1s", "drain": "2s"},
         "admin.metrics_bind": "127.0.0.1:9902",
+        "admin.token_file": "admin.token",
+        "truststores.partners.deny_file": "deny.yaml",
+        "state_dir": "state",
+        "listeners.0.tls.session_resumption": True,
     }
     assert accepted(changes).config.upstreams["orders"].retries == 2
 

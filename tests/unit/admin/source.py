@@ -1,0 +1,73 @@
+"""What the admin server asks, answered with facts that a test writes down."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from mtlsproxy.config.model import DenyEntry
+from mtlsproxy.runtime.control import Denied
+from mtlsproxy.runtime.reload import Outcome
+from mtlsproxy.runtime.token import Token
+from mtlsproxy.verdict.trust import Denial
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+class Controls:
+    """Keeps denials in a list. failure: raised by the next call that changes something."""
+
+    def __init__(self) -> None:
+        self.token: Token | None = None
+        self.truststores: tuple[str, ...] = ("partners", "staff")
+        self.made: list[Denial] = []
+        self.asked: list[str] = []
+        self.failure: Exception | None = None
+        self.outcome = Outcome(NOW, (), 7)
+
+    def denials(self) -> tuple[Denial, ...]:
+        return tuple(self.made)
+
+    async def reload(self, by: str) -> Outcome:
+        self._note("reload", by)
+        return self.outcome
+
+    async def deny(self, entry: DenyEntry, truststore: str | None, by: str) -> Denied:
+        self._note("deny", by)
+        said = entry.model_dump(exclude_none=True) | {"id": f"id{len(self.made)}", "created": NOW, "by": by}
+        denial = Denial.model_validate(said if truststore is None else said | {"truststore": truststore})
+        self.made.append(denial)
+        return Denied(denial, True, 3)
+
+    async def lift(self, ident: str, by: str) -> Denial | None:
+        self._note("lift", by)
+        found = next((denial for denial in self.made if denial.id == ident), None)
+        if found is not None:
+            self.made.remove(found)
+        return found
+
+    def _note(self, what: str, by: str) -> None:
+        self.asked.append(what)
+        assert by.startswith("127.0.0.1 port ")
+        if self.failure is not None:
+            raise self.failure
+
+
+class Source:
+    """A status source."""
+
+    def __init__(self) -> None:
+        self.control = Controls()
+        self.reasons: list[str] = []
+        self.listeners = {"internal"}
+        self.refused: list[dict[str, Any]] = [{"reason": "revoked", "subject": "CN=<script>alert(1)</script>"}]
+
+    def status(self) -> Mapping[str, Any]:
+        return {"version": "1", "started": NOW, "listeners": [{"name": "internal", "notes": None}], "none": {}}
+
+    def readiness(self, listener: str | None) -> tuple[bool, list[str]]:
+        if listener is not None and listener not in self.listeners:
+            raise KeyError(listener)
+        return not self.reasons, self.reasons
+
+    def rejections(self) -> list[dict[str, Any]]:
+        return self.refused

@@ -38,7 +38,7 @@ class CombinedCrl:
         removeFromCRL lifts a hold and nothing else (§5.3.1): what was revoked for good stays so, whatever a delta says.
         """
         change = None if self.delta is None else self.delta.lookup(serial)
-        if self.delta is not None and change is not None and change.reason != _REMOVED:
+        if self.delta is not None and change is not None and not is_removal(change):
             return change, self.delta
         known = self.base.lookup(serial)
         if known is None:
@@ -53,6 +53,11 @@ class CombinedCrl:
         ends, base_ends = self.delta.next_update, self.base.next_update
         assert ends is not None and base_ends is not None  # CrlSet.build leaves the others out
         return self.delta if at <= ends or base_ends <= ends else self.base
+
+
+def is_removal(entry: RevokedEntry) -> bool:
+    """Whether the entry takes one of the base out, and revokes nothing (RFC 5280 §5.3.1)."""
+    return entry.reason == _REMOVED
 
 
 def has_begun(crl: Crl, at: datetime) -> bool:

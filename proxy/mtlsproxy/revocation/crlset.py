@@ -7,10 +7,11 @@ then, and never displace one that is verified. Delta lists count beside the base
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
-from mtlsproxy.revocation.combined import CombinedCrl, Group, combine, group_of, is_newer, what_fits
-from mtlsproxy.revocation.crl import Crl, CrlError, verify_crl
+from mtlsproxy.revocation.combined import CombinedCrl, Group, combine, group_of, is_newer, is_removal, what_fits
+from mtlsproxy.revocation.crl import Crl, CrlError, RevokedEntry, verify_crl
 from mtlsproxy.x509.certificate import Certificate
 
 __all__ = ["CombinedCrl", "CrlSet", "Problem", "ProblemKind", "Signed", "is_newer"]
@@ -54,6 +55,16 @@ class Signed:
     lists: tuple[CombinedCrl, ...]
     strays: tuple[Crl, ...]
     refused: tuple[str, ...]
+
+    def lookup(self, serial: int, at: datetime) -> tuple[RevokedEntry, Crl] | None:
+        """The entry that revokes `serial` and the list that has it; None where no list revokes it."""
+        for found in self.lists:
+            if (hit := found.lookup(serial, at)) is not None:
+                return hit
+        for stray in self.strays:
+            if (entry := stray.lookup(serial)) is not None and not is_removal(entry):
+                return entry, stray
+        return None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -21,13 +21,8 @@ def answer_of_crls(
 ) -> Answer:
     """revoked, good or unknown, at an aware time."""
     signed = crls.signed_by(issuer)
-    for found in signed.lists:
-        if (hit := found.lookup(certificate.serial, at)) is not None:
-            return _revoked(certificate, *hit, policy, at)
-    for stray in signed.strays:
-        entry = stray.lookup(certificate.serial)
-        if entry is not None and entry.reason != "removeFromCRL":
-            return _revoked(certificate, entry, stray, policy, at)
+    if (hit := signed.lookup(certificate.serial, at)) is not None:
+        return _revoked(certificate, *hit, policy, at)
     covering = [found for found in signed.lists if found.covers(certificate)]
     usable = [found for found in covering if _freshness(found.in_force(at), policy, at) != "none"]
     if usable:
@@ -37,9 +32,8 @@ def answer_of_crls(
 
 def revoked_by(certificate: Certificate, issuer: Certificate, crls: CrlSet, at: datetime) -> str:
     """The list of `issuer` that revokes `certificate`; "" where none does."""
-    signed = crls.signed_by(issuer)
-    hits = [found.lookup(certificate.serial, at) for found in signed.lists]
-    return next((crl.title for _, crl in filter(None, hits)), "")
+    hit = crls.signed_by(issuer).lookup(certificate.serial, at)
+    return "" if hit is None else hit[1].title
 
 
 def _revoked(certificate: Certificate, entry: RevokedEntry, crl: Crl, policy: RevocationPolicy, at: datetime) -> Answer:

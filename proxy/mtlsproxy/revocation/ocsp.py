@@ -123,8 +123,8 @@ def _read(
 ) -> OcspAnswer:
     if response.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
         raise OcspError(f"the responder answered {_STATUS_WORDS[response.response_status]} (RFC 6960 §2.3)")
-    _refuse_unknown_critical(response)
     signer = signer_of(response, issuer, at, policy)
+    _refuse_unknown_critical(response)
     _compare_nonce(response, nonce, policy)
     single = _ours(response, certificate, issuer)
     answer = _answer(response, single, signer, issuer, policy)
@@ -174,6 +174,8 @@ def _ours(response: ocsp.OCSPResponse, certificate: Certificate, issuer: Certifi
 
 
 def _names(single: ocsp.OCSPSingleResponse, certificate: Certificate, issuer: Certificate) -> bool:
+    if single.serial_number != certificate.serial:
+        return False  # most of many are told apart without a hash
     try:
         algorithm = single.hash_algorithm
     except UnsupportedAlgorithm:

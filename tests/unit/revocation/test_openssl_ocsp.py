@@ -105,3 +105,10 @@ def test_its_bad_signatures_are_refused(
 def test_a_stranger_that_runs_it_is_refused(tmp_path: Path, issuer: Authority) -> None:
     with pytest.raises(OcspError, match="not certified by"):
         answer(tmp_path, LEAF_SERIAL, issuer, delegate(authority(), lifetime=YEARS))
+
+
+def test_an_rsa_pss_signature_is_refused_by_its_algorithm(tmp_path: Path) -> None:
+    """NOTE: the library does not give the parameters of PSS for OCSP; nobody is taken at their word without them."""
+    signer = authority(key=rsa.generate_private_key(public_exponent=65537, key_size=2048))
+    with pytest.raises(OcspError, match=r"1\.2\.840\.113549\.1\.1\.10, which is not accepted"):
+        answer(tmp_path, LEAF_SERIAL, signer, None, "-nmin", "5", "-rsigopt", "rsa_padding_mode:pss")

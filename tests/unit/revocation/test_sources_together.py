@@ -12,7 +12,7 @@ from tests.unit.revocation.responder import delegate, respond
 
 from mtlsproxy.reasons import Reason
 from mtlsproxy.revocation.answers import OcspAnswer, OcspFailure
-from mtlsproxy.revocation.crl import Crl
+from mtlsproxy.revocation.crl import Crl, parse_crl
 from mtlsproxy.revocation.decide import OCSP_RETRY, CrlSet, OcspPolicy, RevocationPolicy, RevocationResult, decide
 from mtlsproxy.revocation.ocsp import read_response
 from mtlsproxy.x509.certificate import Certificate
@@ -257,3 +257,9 @@ def test_an_answer_by_a_delegate_counts_unless_a_list_revokes_the_delegate(statu
     assert result.reason is Reason.REVOCATION_UNKNOWN
     assert "CN=Responder, is revoked itself by CRL number 1 from sub.crl" in result.detail
     assert result.wanted == ()
+
+
+def test_a_delegate_that_a_stray_delta_revokes_counts_no_more() -> None:
+    extensions = [build.crl_number(9), build.delta_of(8)]
+    stray = parse_crl(build.assemble(SUB, build.entry(DELEGATE.certificate.serial), extensions=extensions), "d.crl")
+    assert "is revoked itself by delta CRL number 9 from d.crl" in judged((stray,), answered(signer=DELEGATE)).detail

@@ -21,10 +21,10 @@ from itertools import pairwise
 
 from mtlsproxy.reasons import Reason
 from mtlsproxy.revocation.answer import Answer, Freshness, Source
-from mtlsproxy.revocation.answers import OcspAnswers
 from mtlsproxy.revocation.crlset import CrlSet, Problem, ProblemKind
 from mtlsproxy.revocation.from_crls import answer_of_crls
 from mtlsproxy.revocation.from_ocsp import OCSP_RETRY, answer_of_ocsp
+from mtlsproxy.revocation.ocsp_answers import OcspAnswers
 from mtlsproxy.revocation.policy import CLOCK_SKEW, OcspPolicy, RevocationPolicy
 from mtlsproxy.revocation.wording import span, title
 from mtlsproxy.x509.certificate import Certificate

@@ -3,9 +3,9 @@
 from datetime import datetime, timedelta
 
 from mtlsproxy.revocation.answer import Answer
-from mtlsproxy.revocation.answers import OcspAnswer, OcspAnswers, OcspFailure
 from mtlsproxy.revocation.crlset import CrlSet
 from mtlsproxy.revocation.from_crls import fix_revoked, revoked_by
+from mtlsproxy.revocation.ocsp_answers import OcspAnswer, OcspAnswers, OcspFailure
 from mtlsproxy.revocation.policy import OcspPolicy
 from mtlsproxy.revocation.wording import ago, moment, title
 from mtlsproxy.x509.certificate import Certificate

@@ -18,8 +18,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
-from mtlsproxy.revocation.answers import OcspAnswer, OcspAnswers, OcspFailure
 from mtlsproxy.revocation.errors import OcspError
+from mtlsproxy.revocation.ocsp_answers import OcspAnswer, OcspAnswers, OcspFailure
 from mtlsproxy.revocation.ocsp_names import CERT_ID_HASH, CERT_ID_HASHES, CertId, cert_id
 from mtlsproxy.revocation.ocsp_signer import signer_of
 from mtlsproxy.revocation.policy import CLOCK_SKEW, OcspPolicy

@@ -100,6 +100,14 @@ def test_a_delta_that_has_not_begun_revokes_and_lifts_nothing() -> None:
 # How long they are good
 
 
+def test_a_delta_that_has_not_begun_lends_its_base_no_freshness() -> None:
+    ahead = delta(this_update=NOW + CLOCK_SKEW + SECOND, next_update=NOW + 9 * DAY)
+    assert judged(crl(ROOT), ahead).deadline == NOW + DAY
+    ended = crl(ROOT, this_update=NOW - 2 * DAY, next_update=NOW - DAY)
+    assert judged(ended, ahead).reason is Reason.REVOCATION_UNKNOWN
+    assert judged(ended, ahead, at=NOW + SECOND).reason is None
+
+
 @pytest.mark.parametrize(
     ("base_ends", "delta_ends", "grace", "deadline", "freshness"),
     [

@@ -11,10 +11,10 @@ from tests.unit.revocation.build import DAY, HOUR, NOW, authority, crl, leaf
 from tests.unit.revocation.responder import delegate, respond
 
 from mtlsproxy.reasons import Reason
-from mtlsproxy.revocation.answers import OcspAnswer, OcspFailure
 from mtlsproxy.revocation.crl import Crl, parse_crl
 from mtlsproxy.revocation.decide import OCSP_RETRY, CrlSet, OcspPolicy, RevocationPolicy, RevocationResult, decide
 from mtlsproxy.revocation.ocsp import read_response
+from mtlsproxy.revocation.ocsp_answers import OcspAnswer, OcspFailure
 from mtlsproxy.x509.certificate import Certificate
 from mtlsproxy.x509.evidence import Result
 

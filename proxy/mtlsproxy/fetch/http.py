@@ -133,8 +133,9 @@ class Fetcher:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
+            # No connection is used twice: one that the server closes just then would fail what cannot be repeated.
             connector = aiohttp.TCPConnector(
-                resolver=_JudgingResolver(self.rules), use_dns_cache=False, limit=0, limit_per_host=16
+                resolver=_JudgingResolver(self.rules), use_dns_cache=False, limit=0, force_close=True
             )
             self._session = aiohttp.ClientSession(
                 connector=connector,

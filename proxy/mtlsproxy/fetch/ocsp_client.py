@@ -1,0 +1,241 @@
+"""OCSP answers for one truststore (RFC 6960, over HTTP): asked for once, kept until they end, renewed before they do.
+
+A judgement looks up with `get`, which never waits. Where it wants more, `ensure` asks, and it judges again. Requests of
+other clients go on meanwhile.
+"""
+
+import asyncio
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Literal
+
+from mtlsproxy.fetch.http import Fetcher
+from mtlsproxy.fetch.rules import FetchError, FetchFailure, FetchRules, NamedBy
+from mtlsproxy.revocation.ocsp import (
+    MAX_NONCE,
+    OcspAnswer,
+    OcspError,
+    OcspFailure,
+    OcspPolicy,
+    build_request,
+    read_response,
+)
+from mtlsproxy.x509.certificate import Certificate
+
+REQUESTS_AT_A_TIME = 64
+"""To one truststore's responders: thousands of clients may reconnect at once, and a responder is one machine."""
+
+REMEMBERED = 10_000
+"""Certificates whose answers are kept; the longest unused go first."""
+
+FAILURE_KEPT = timedelta(seconds=30)
+"""How long after a failure nobody asks again about that certificate: a client that reconnects costs no new timeout."""
+
+RESPONDERS_TRIED = 2
+"""Of those that a certificate names, each for its share of the time: a dead one must not take it all."""
+
+_REQUEST_TYPE = "application/ocsp-request"
+_RESPONSE_TYPE = "application/ocsp-response"
+_RENEW_AT = (0.75, 0.9)  # of an answer's life, by chance
+_RENEW_SOONEST = 1.0  # seconds
+_RENEW_LATEST = 24 * 3600.0  # seconds; beyond, timers of many years would be kept for nothing
+
+Pair = tuple[Certificate, Certificate]
+Result = Literal["good", "revoked", "unknown", "failure"]
+_Key = tuple[str, str]
+_chance = Random()  # noqa: S311 - spreads load, guards nothing
+
+
+class _Entry:
+    """What is known about one certificate. answer: the last one, however old. failure: of the last try, if it failed.
+    used: whether somebody asked since the answer came."""
+
+    __slots__ = ("answer", "failure", "pair", "timer", "used")
+
+    def __init__(self, pair: Pair) -> None:
+        self.pair = pair
+        self.answer: OcspAnswer | None = None
+        self.failure: OcspFailure | None = None
+        self.used = False
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class OcspClient:
+    """An `OcspAnswers` that can also ask. Belongs to one event loop; `close` it.
+
+    rules: whom it may ask; its timeout is that of a whole answer, waiting for a slot included. count: called with the
+    result of every request. changed: called when an answer differs in status from the one before it, so that open
+    connections can be judged again.
+    """
+
+    def __init__(
+        self,
+        policy: OcspPolicy,
+        rules: FetchRules,
+        count: Callable[[Result], None],
+        *,
+        changed: Callable[[], None] = lambda: None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        remembered: int = REMEMBERED,
+        at_a_time: int = REQUESTS_AT_A_TIME,
+    ) -> None:
+        """Raises FetchError where the rules' trust anchors are none."""
+        self._policy = policy
+        self._rules = rules
+        self._count = count
+        self._changed = changed
+        self._now = now
+        self._remembered = remembered
+        self._fetcher = Fetcher(rules)
+        self._slots = asyncio.Semaphore(at_a_time)
+        self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
+        self._flights: dict[_Key, asyncio.Task[None]] = {}
+
+    def get(self, certificate: Certificate, issuer: Certificate) -> OcspAnswer | OcspFailure | None:
+        """What is known, at once. Of an answer that has ended, the failure to get a new one, where that is recent; but
+        `revoked` stays until another answer comes."""
+        key = _key(certificate, issuer)
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        self._entries.move_to_end(key)
+        entry.used = True
+        now, answer = self._now(), entry.answer
+        if answer is not None and (answer.status == "revoked" or now <= answer.expires):
+            return answer
+        return entry.failure if _is_recent(entry.failure, now) else answer
+
+    async def ensure(self, wanted: Iterable[Pair]) -> None:
+        """Return when every pair has a fresh answer or a recent failure. Who asks for the same one shares a request."""
+        flights = [self._flight(pair) for pair in wanted if self._is_wanted(pair)]
+        if flights:
+            await asyncio.wait(flights)  # cancels none of them when the caller is cancelled: others may wait as well
+
+    async def close(self) -> None:
+        for entry in self._entries.values():
+            _stop(entry)
+        self._entries.clear()
+        flights = list(self._flights.values())
+        for flight in flights:
+            flight.cancel()
+        await asyncio.gather(*flights, return_exceptions=True)
+        await self._fetcher.close()
+
+    def _is_wanted(self, pair: Pair) -> bool:
+        entry = self._entries.get(_key(*pair))
+        if entry is None:
+            return True
+        now = self._now()
+        fresh = entry.answer is not None and now <= entry.answer.expires
+        return not fresh and not _is_recent(entry.failure, now)
+
+    def _flight(self, pair: Pair) -> "asyncio.Task[None]":
+        key = _key(*pair)
+        flight = self._flights.get(key)
+        if flight is None:
+            flight = self._flights[key] = asyncio.get_running_loop().create_task(self._ask(key, pair))
+            flight.add_done_callback(lambda _: self._flights.pop(key, None))
+        return flight
+
+    async def _ask(self, key: _Key, pair: Pair) -> None:
+        try:
+            async with asyncio.timeout(self._rules.timeout), self._slots:
+                answer = await self._fetch(*pair)
+        except TimeoutError:
+            self._failed(
+                key, pair, f"no OCSP answer within {self._rules.timeout:g} s: too many requests wait, or it is slow"
+            )
+        except (FetchError, OcspError) as error:
+            self._failed(key, pair, error.detail)
+        else:
+            self._answered(key, pair, answer)
+
+    async def _fetch(self, certificate: Certificate, issuer: Certificate) -> OcspAnswer:
+        """Raises FetchError and OcspError, of the last responder that was tried."""
+        nonce = secrets.token_bytes(MAX_NONCE) if self._policy.require_nonce else None
+        request = build_request(certificate, issuer, nonce)
+        failed: FetchError | OcspError = OcspError("the certificate names no OCSP responder")
+        responders = self._responders(certificate)
+        for url, named_by in responders:
+            try:
+                response = await self._post(url, named_by, request, self._rules.timeout / len(responders))
+                return read_response(response, certificate, issuer, nonce, self._now(), self._policy)
+            except FetchError as error:
+                failed = error
+            except OcspError as error:
+                failed = OcspError(f"{url}: {error.detail}")
+        raise failed
+
+    async def _post(self, url: str, named_by: NamedBy, request: bytes, seconds: float) -> bytes:
+        try:
+            async with asyncio.timeout(seconds):
+                answer = await self._fetcher.post(url, named_by, request, _REQUEST_TYPE)
+        except TimeoutError as error:
+            text = f"{url}: no complete answer within {seconds:g} s"
+            raise FetchError(FetchFailure.TIMEOUT, text, retryable=True) from error
+        if answer.content_type != _RESPONSE_TYPE:
+            raise OcspError(f"the answer is {answer.content_type or 'of no type'}, not {_RESPONSE_TYPE}")
+        assert answer.body is not None  # only conditional requests are answered without
+        return answer.body
+
+    def _responders(self, certificate: Certificate) -> list[tuple[str, NamedBy]]:
+        if self._policy.responder is not None:
+            return [(self._policy.responder, "configuration")]
+        return [(url, "certificate") for url in certificate.ocsp_urls[:RESPONDERS_TRIED]]
+
+    def _answered(self, key: _Key, pair: Pair, answer: OcspAnswer) -> None:
+        self._count(answer.status)
+        entry = self._entry(key, pair)
+        before = entry.answer
+        entry.answer, entry.failure, entry.used = answer, None, False
+        left = (answer.expires - self._now()).total_seconds()
+        self._renew_in(entry, left * _chance.uniform(*_RENEW_AT))
+        if before is not None and before.status != answer.status:
+            self._changed()
+
+    def _failed(self, key: _Key, pair: Pair, detail: str) -> None:
+        self._count("failure")
+        entry = self._entry(key, pair)
+        entry.failure = OcspFailure(detail, self._now())
+        if entry.answer is None:
+            return
+        left = (entry.answer.expires - self._now()).total_seconds()
+        if left > 0:
+            entry.used = True  # that renewal was wanted, and still is
+            self._renew_in(entry, left / 2)
+
+    def _entry(self, key: _Key, pair: Pair) -> _Entry:
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = self._entries[key] = _Entry(pair)
+            while len(self._entries) > self._remembered:
+                _stop(self._entries.popitem(last=False)[1])
+        return entry
+
+    def _renew_in(self, entry: _Entry, seconds: float) -> None:
+        _stop(entry)
+        wait = min(max(seconds, _RENEW_SOONEST), _RENEW_LATEST)
+        entry.timer = asyncio.get_running_loop().call_later(wait, self._renew, entry)
+
+    def _renew(self, entry: _Entry) -> None:
+        """What nobody asked about since it came is left to end."""
+        entry.timer = None
+        if entry.used:
+            self._flight(entry.pair)
+
+
+def _key(certificate: Certificate, issuer: Certificate) -> _Key:
+    return certificate.fingerprint_sha256, issuer.fingerprint_sha256
+
+
+def _is_recent(failure: OcspFailure | None, now: datetime) -> bool:
+    return failure is not None and timedelta(0) <= now - failure.at < FAILURE_KEPT
+
+
+def _stop(entry: _Entry) -> None:
+    if entry.timer is not None:
+        entry.timer.cancel()
+        entry.timer = None

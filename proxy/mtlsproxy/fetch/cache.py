@@ -74,20 +74,25 @@ def private_folder(folder: Path) -> Path:
     return folder
 
 
-def write_atomically(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
-    """Make or replace `path`, mode 0600: whoever opens it finds the old content or the new, also after a crash."""
+def write_atomically(path: Path, pieces: Iterable[bytes | memoryview], *, durable: bool = True) -> None:
+    """Make or replace `path`, mode 0600: whoever opens it finds the old content or the new.
+
+    durable: also after the machine's power failed; else it may then be damaged, and must be checked before use.
+    """
     descriptor, name = mkstemp(prefix=".tmp-", dir=path.parent)  # O_EXCL, 0600
     try:
         with os.fdopen(descriptor, "wb") as file:
             for piece in pieces:
                 file.write(piece)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    if durable:
+        _sync_folder(path.parent)
 
 
 def remove_unused(folder: Path, pattern: str, before: datetime) -> None:

@@ -109,8 +109,12 @@ class Subscription:
             self.source, report.outcome, report.failure, report.detail, crls, report.verified, report.fetched_at,
             report.next_at,
         )  # fmt: skip
+        level = logging.WARNING if report.outcome in ("failed", "refused") else logging.INFO
+        log.log(level, "truststore %s: %s (asked again at %s)", self.source.scope, report.detail,
+                report.next_at.isoformat(timespec="seconds"))  # fmt: skip
         self._heard.set()
-        self._on_event(self.latest)
+        # Not from here: what goes wrong in there is not the helper's to suffer.
+        asyncio.get_running_loop().call_soon(self._on_event, self.latest)
 
 
 class FetchClient:
@@ -145,6 +149,8 @@ class FetchClient:
                 return await self._load(names)
             except HelperFailed as error:
                 failed = error
+                if self._closing:
+                    break
         raise failed
 
     def subscribe(self, source: CrlUrl, on_event: Callable[[CrlEvent], None]) -> Subscription:
@@ -161,6 +167,7 @@ class FetchClient:
             self._keeper.cancel()
             with suppress(asyncio.CancelledError):
                 await self._keeper
+        self._fail_loads("ends with the proxy")
         if self._process is not None:
             await _end(self._process)
 
@@ -170,7 +177,7 @@ class FetchClient:
             return
         if self._keeper is None:
             self._keeper = asyncio.get_running_loop().create_task(self._keep())
-        elif self._process is not None and self._process.stdin is not None:
+        elif self._process is not None and self._process.stdin is not None and not self._process.stdin.is_closing():
             self._process.stdin.write(messages.encode(message))
 
     def forget(self, number: int) -> None:
@@ -210,11 +217,14 @@ class FetchClient:
             if loop.time() - began > _STEADY:
                 wait = self._restart_after
             log.error("the helper process that fetches and reads CRLs %s; started again in %.1f s", why, wait)
-            for load in self._loads.values():
-                if not load.answer.done():
-                    load.answer.set_exception(HelperFailed(f"the helper process that reads CRL files {why}"))
+            self._fail_loads(why)
             await asyncio.sleep(wait)
             wait = min(wait * 2, RESTART_AT_MOST)
+
+    def _fail_loads(self, why: str) -> None:
+        for load in self._loads.values():
+            if not load.answer.done():
+                load.answer.set_exception(HelperFailed(f"the helper process that reads CRL files {why}"))
 
     async def _live(self) -> str:
         """One helper from start to end; how it ended."""
@@ -235,8 +245,12 @@ class FetchClient:
 
     async def _listen(self, process: Process) -> None:
         assert process.stdout is not None
-        while line := await process.stdout.readline():
-            self._hear(messages.decode(line))
+        try:
+            while line := await process.stdout.readline():
+                self._hear(messages.decode(line))
+        except (ValueError, KeyError, TypeError) as error:
+            log.error("the helper process says what nobody understands, and is ended: %r", error)
+            process.kill()
 
     def _hear(self, message: dict[str, Any]) -> None:
         match message["op"]:

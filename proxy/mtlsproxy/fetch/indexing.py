@@ -27,7 +27,8 @@ def write_indexes(folder: Path, group: str, crls: Sequence[Crl]) -> tuple[Path, 
     paths = tuple(folder / f"{stem}-{number}.idx" for number in range(len(crls)))
     for path, crl in zip(paths, crls, strict=True):
         if not _is_whole(path):
-            write_atomically(path, indexfile.dump(crl))
+            # What a power failure damages is found by `_is_whole` and written anew; syncing megabytes takes seconds.
+            write_atomically(path, indexfile.dump(crl), durable=False)
     _keep_two(folder, group, stem)
     return paths
 

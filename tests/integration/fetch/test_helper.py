@@ -19,6 +19,7 @@ from mtlsproxy.fetch.client import SMALL, CrlEvent, CrlUrl, FetchClient, HelperF
 from mtlsproxy.fetch.rules import FetchRules
 from mtlsproxy.revocation.crlset import CrlSet
 from mtlsproxy.revocation.sources import SourceError
+from mtlsproxy.transport.loop import new_event_loop
 
 HOUR = timedelta(hours=1)
 CA = authority("CA")
@@ -519,3 +520,42 @@ async def test_a_load_outlives_one_helper_and_gives_up_after_two(client, tmp_pat
         os.kill(first, signal.SIGKILL)
     with pytest.raises(HelperFailed, match="signal 9"):
         await loading
+
+
+async def test_who_waits_for_files_when_the_proxy_ends_is_told(tmp_path):
+    (tmp_path / "a.crl").write_bytes(large(1))
+    async with client_in(tmp_path / "state") as client:
+        loading = asyncio.get_running_loop().create_task(client.load_files([tmp_path / "a.crl"]))
+        await another_helper(client, None)
+    with pytest.raises(HelperFailed, match="ends with the proxy"):
+        await loading
+
+
+async def test_a_listener_that_fails_harms_neither_the_helper_nor_the_others(client, server):
+    def fails(_: CrlEvent) -> None:
+        raise RuntimeError("a mistake")
+
+    problems = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context["exception"]))
+    server.give("/a.crl", list_of(CA, 1, at=now()))
+    client.subscribe(source(server.url("/a.crl"), scope="failing"), fails)
+    subscription, events = watch(client, source(server.url("/a.crl")))
+    await events.outcome("updated")
+    subscription.refresh()
+    await events.outcome("unchanged")
+    assert [str(problem) for problem in problems] == ["a mistake"]
+
+
+def test_it_works_on_the_proxys_own_event_loop(tmp_path):
+    path = tmp_path / "a.crl"
+    path.write_bytes(large(1))
+
+    async def load() -> bool:
+        async with client_in(tmp_path / "state") as client:
+            (crl,) = (await client.load_files([path])).crls
+            os.kill(await another_helper(client, None), signal.SIGKILL)
+            (again,) = (await client.load_files([path])).crls
+            return crl.lookup(1) is not None and again.lookup(1) is not None
+
+    with asyncio.Runner(loop_factory=new_event_loop()) as runner:
+        assert runner.run(load())

@@ -6,7 +6,7 @@ then, and never displace one that is verified. Delta lists count beside the base
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -17,7 +17,7 @@ from mtlsproxy.x509.certificate import Certificate
 __all__ = ["CombinedCrl", "CrlSet", "Problem", "ProblemKind", "Signed", "is_newer"]
 
 _REMEMBERED = 4096
-"""Verifications that are kept, good or bad. A CA can make keys without end; our memory is not."""
+"""Issuers, and verifications, good or bad, whose outcome is kept. A CA can make keys without end; our memory is not."""
 
 _Key = tuple[bytes, str]  # issuer's name in DER, SHA-256 of its SubjectPublicKeyInfo
 
@@ -76,6 +76,7 @@ class CrlSet:
     deltas: Mapping[_Key, tuple[Crl, ...]]
     pending: Mapping[bytes, tuple[Crl, ...]]
     _verifier: "_Verifier"
+    _signed: "dict[str, Signed]" = field(default_factory=dict)
 
     @classmethod
     def build(
@@ -115,6 +116,14 @@ class CrlSet:
 
     def signed_by(self, issuer: Certificate) -> Signed:
         """The lists that count for certificates that `issuer` signed. Pending ones are verified at their first use."""
+        known = self._signed.get(issuer.fingerprint_sha256)
+        if known is None:
+            if len(self._signed) >= _REMEMBERED:
+                self._signed.clear()
+            known = self._signed[issuer.fingerprint_sha256] = self._find_signed(issuer)
+        return known
+
+    def _find_signed(self, issuer: Certificate) -> Signed:
         newest: dict[Group, Crl] = {}
         deltas: list[Crl] = []
         refused: list[str] = []

@@ -1,6 +1,7 @@
 """Certificates, times and durations as the evidence of this room words them."""
 
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from mtlsproxy.x509.certificate import Certificate
 
@@ -9,6 +10,7 @@ def title(certificate: Certificate) -> str:
     return f"{certificate.subject or 'a certificate without subject'} (serial {certificate.serial:X})"
 
 
+@lru_cache(maxsize=1024)  # the same few lists are named in every verdict
 def moment(at: datetime) -> str:
     return at.strftime("%Y-%m-%dT%H:%M:%SZ")
 

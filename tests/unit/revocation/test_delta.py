@@ -178,6 +178,10 @@ def test_a_removal_in_a_delta_without_base_lifts_nothing() -> None:
     assert judged(held, delta(entry(5, NOW, REMOVED), base=4, number=5)).reason is Reason.REVOKED
 
 
+def test_a_removal_in_a_delta_without_base_revokes_nothing_either() -> None:
+    assert judged(crl(ROOT, number=1), delta(entry(5, NOW, REMOVED), base=4, number=5)).reason is None
+
+
 def test_a_stray_delta_leaves_a_fresh_base_its_word() -> None:
     result = judged(crl(ROOT, number=1), delta(entry(6), base=4, number=5))
     assert (result.reason, result.deadline) == (None, NOW + DAY)
@@ -246,6 +250,15 @@ def test_a_rollback_of_a_delta_at_a_reload_keeps_the_one_that_was_known() -> Non
     found, problems = built(crl(ROOT), delta(number=8), previous=known)
     assert problems == [ProblemKind.ROLLBACK]
     assert decide((LEAF, ROOT.certificate), HARD, found, NOW).reason is Reason.REVOKED
+
+
+def test_a_delta_of_another_scope_is_no_rollback() -> None:
+    scopes = [build.distribution_point(field) for field in (build.ONLY_USER, build.ONLY_CA)]
+    bases = [crl(ROOT, extensions=[scope]) for scope in scopes]
+    known, _ = built(*bases, delta(number=9, extensions=(scopes[0],)))
+    found, problems = built(*bases, delta(number=8, extensions=(scopes[1],)), previous=known)
+    assert problems == []
+    assert [one.delta.number for one in found.lists if one.delta] == [8]
 
 
 def test_a_reload_takes_a_newer_delta_and_lets_go_of_one_that_its_base_replaced() -> None:

@@ -152,6 +152,19 @@ def test_certificates_for_others_do_not_hide_the_signers() -> None:
     assert read(respond(LEAF, ROOT, signer=DELEGATE, enclosed=(*strangers, DELEGATE))).status == "good"
 
 
+def test_only_so_many_certificates_are_read_and_tried() -> None:
+    """Whoever answers chooses how many they are, and each costs us time."""
+    stranger = authority("Stranger")
+    assert read(respond(LEAF, ROOT, signer=DELEGATE, enclosed=(*[stranger] * 15, DELEGATE))).status == "good"
+    assert "nor by a certificate" in refusal(
+        respond(LEAF, ROOT, signer=DELEGATE, enclosed=(*[stranger] * 16, DELEGATE))
+    )
+    namesake = delegate(ROOT)
+    named = {"signer": DELEGATE, "by_name": True}
+    assert read(respond(LEAF, ROOT, enclosed=(*[namesake] * 3, DELEGATE), **named)).status == "good"
+    assert "did not make" in refusal(respond(LEAF, ROOT, enclosed=(*[namesake] * 4, DELEGATE), **named))
+
+
 SUB = authority("Sub", ROOT)
 TWIN = authority()  # the same name, another key
 USAGE = dict.fromkeys(
@@ -170,6 +183,7 @@ ANY = x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE
         (SUB, "no extended key usage OCSPSigning"),
         (delegate(TWIN), "not certified by CN=Root itself"),
         (delegate(SUB), "not certified by CN=Root itself"),
+        (delegate(authority("Alias", key=ROOT.key)), "not certified by CN=Root itself"),
         (delegate(ROOT, CLIENT), "no extended key usage OCSPSigning"),
         (delegate(ROOT, ANY), "no extended key usage OCSPSigning"),
         (delegate(ROOT, SIGNING), "no extended key usage OCSPSigning"),
@@ -177,7 +191,7 @@ ANY = x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE
         (delegate(ROOT, key=rsa.generate_private_key(public_exponent=65537, key_size=1024)), "RSA-1024"),
         (delegate(ROOT, key=ec.generate_private_key(ec.SECP256K1())), "secp256k1"),
     ],
-    ids=["namesake", "sub-CA", "of a namesake", "of a sub-CA", "client", "any", "no EKU", "key usage",
+    ids=["namesake", "sub-CA", "of a namesake", "of a sub-CA", "of an alias", "client", "any", "no EKU", "key usage",
          "RSA-1024", "secp256k1"],
 )  # fmt: skip
 def test_nobody_else_may_answer(signer: Authority, words: str) -> None:
@@ -186,6 +200,11 @@ def test_nobody_else_may_answer(signer: Authority, words: str) -> None:
 
 def test_a_delegate_with_a_fitting_key_usage_may_answer() -> None:
     assert read(respond(LEAF, ROOT, signer=delegate(ROOT, OCSP_SIGNING, SIGNING))).status == "good"
+
+
+def test_a_delegate_answers_to_the_last_second_of_its_validity() -> None:
+    short = delegate(ROOT, lifetime=2 * DAY)
+    assert read(respond(LEAF, ROOT, signer=short, next_update=NOW + 2 * DAY), at=NOW + DAY).status == "good"
 
 
 @pytest.mark.parametrize(("at", "words"), [(-1, "not valid before"), (1, "expired at")])

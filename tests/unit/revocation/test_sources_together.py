@@ -132,6 +132,12 @@ def test_a_revoked_intermediate_leaves_nothing_to_ask() -> None:
     assert (result.reason, result.wanted) == (Reason.REVOKED, ())
 
 
+def test_a_certain_revocation_goes_before_one_that_a_new_answer_could_lift() -> None:
+    lists = (crl(ROOT, SUB.certificate.serial, source="root.crl"), crl(SUB))
+    result = judged(lists, ANSWERS["stale revoked"], scope="chain")
+    assert (result.reason, result.source, result.wanted) == (Reason.REVOKED, "crl", ())
+
+
 def test_a_certificate_that_names_no_responder_wants_none() -> None:
     """The intermediate has no AIA; a configured responder is asked about it all the same."""
     lists = (crl(ROOT), crl(SUB))
@@ -187,6 +193,12 @@ def test_a_list_in_grace_gives_way_to_a_fresh_answer() -> None:
     assert (alone.reason, alone.source, alone.freshness) == (None, "crl", "grace")
     both = judged(ended, ANSWERS["good"], grace=2 * HOUR)
     assert (both.reason, both.source, both.freshness) == (None, "ocsp", "fresh")
+
+
+@pytest.mark.parametrize(("late", "freshness"), [(0, "fresh"), (1, "grace")])
+def test_a_list_is_fresh_to_the_second_of_its_next_update(late: int, freshness: str) -> None:
+    ends = (crl(SUB, next_update=NOW),)
+    assert judged(ends, None, at=NOW + late * SECOND, grace=HOUR).freshness == freshness
 
 
 def test_the_worst_certificate_makes_the_freshness_of_the_chain() -> None:

@@ -10,8 +10,8 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ LOAD_ATTEMPTS = 2
 RESTART_AT_MOST = 30.0
 """Seconds between two starts of a helper that keeps ending."""
 
+_MAP_AGAIN = 5.0  # seconds until the server is asked again for a list whose index could not be mapped
 _STEADY = 60.0  # seconds of life after which an end counts as the first again
 _END_WITHIN = 2.0  # seconds for the helper to end by itself; it keeps nothing that a kill would harm
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "LD_LIBRARY_PATH")
@@ -50,9 +51,9 @@ class HelperFailed(Exception):
 class CrlEvent:
     """What became of a fetch, and what is in use from now on.
 
-    crls: mapped lists, () where there is nothing. failure: "" or one of FetchFailure, Refusal, `disk`. verified:
-    whether a known issuer signed all of them; else they count only for chains that bring their CA. fetched_at: when the
-    server last confirmed them. next_at: when it is asked again.
+    crls: mapped lists, () where there is nothing. failure: "" or one of FetchFailure, Refusal, `disk`, `helper`.
+    verified: whether a known issuer signed all of them; else they count only for chains that bring their CA.
+    fetched_at: when the server last confirmed them. next_at: when it is asked again.
     """
 
     source: CrlUrl
@@ -76,21 +77,25 @@ class Subscription:
         self._on_event = on_event
         self._paths: tuple[str, ...] = ()
         self._heard = asyncio.Event()
+        self._closed = False
         self.source = source
         self.latest: CrlEvent | None = None
 
-    async def first(self) -> CrlEvent:
-        """The first event, as soon as there is one: what the disk held, or what became of the first fetch."""
+    async def first(self) -> CrlEvent | None:
+        """The first event, as soon as there is one: what the disk held, or what became of the first fetch. None where
+        this was closed before."""
         await self._heard.wait()
-        assert self.latest is not None
         return self.latest
 
     def refresh(self) -> None:
         """Ask the server now."""
-        self._client.send({"op": "refresh", "id": self._number})
+        if not self._closed:
+            self._client.send({"op": "refresh", "id": self._number})
 
     def close(self) -> None:
         """No more events."""
+        self._closed = True
+        self._heard.set()
         self._client.forget(self._number)
 
     def take(self, report: Report) -> None:
@@ -101,20 +106,31 @@ class Subscription:
                 crls = tuple(map_index(Path(path)) for path in report.indexes)
             except (OSError, CrlError) as error:
                 # Replaced by another process just now, or damaged: the helper writes it anew.
-                log.warning("%s: its index cannot be mapped, the known one stays: %s", self.source.url, error)
-                self.refresh()
+                detail = f"{self.source.url}: its index cannot be mapped, and what is known stays: {error}"
+                report = replace(report, outcome="failed", failure="disk", detail=detail)
+                asyncio.get_running_loop().call_later(_MAP_AGAIN, self.refresh)
             else:
                 self._paths = report.indexes
-        self.latest = CrlEvent(
-            self.source, report.outcome, report.failure, report.detail, crls, report.verified, report.fetched_at,
-            report.next_at,
+        self._tell(
+            CrlEvent(self.source, report.outcome, report.failure, report.detail, crls, report.verified,
+                     report.fetched_at, report.next_at)
         )  # fmt: skip
-        level = logging.WARNING if report.outcome in ("failed", "refused") else logging.INFO
-        log.log(level, "truststore %s: %s (asked again at %s)", self.source.scope, report.detail,
-                report.next_at.isoformat(timespec="seconds"))  # fmt: skip
+
+    def helper_ended(self, why: str, next_at: datetime) -> None:
+        """Called by the client. Who waits for the first event must not wait for as many helpers as it takes."""
+        if self.latest is None:
+            detail = f"{self.source.url}: the helper process {why}"
+            self._tell(CrlEvent(self.source, "failed", "helper", detail, (), False, None, next_at))
+
+    def _tell(self, event: CrlEvent) -> None:
+        self.latest = event
         self._heard.set()
         # Not from here: what goes wrong in there is not the helper's to suffer.
-        asyncio.get_running_loop().call_soon(self._on_event, self.latest)
+        asyncio.get_running_loop().call_soon(self._deliver, event)
+
+    def _deliver(self, event: CrlEvent) -> None:
+        if not self._closed:
+            self._on_event(event)
 
 
 class FetchClient:
@@ -163,6 +179,8 @@ class FetchClient:
     async def close(self) -> None:
         """End the helper."""
         self._closing = True
+        for subscription in list(self._subscriptions.values()):
+            subscription.close()
         if self._keeper is not None:
             self._keeper.cancel()
             with suppress(asyncio.CancelledError):
@@ -218,6 +236,9 @@ class FetchClient:
                 wait = self._restart_after
             log.error("the helper process that fetches and reads CRLs %s; started again in %.1f s", why, wait)
             self._fail_loads(why)
+            next_at = datetime.now(UTC) + timedelta(seconds=wait)
+            for subscription in self._subscriptions.values():
+                subscription.helper_ended(why, next_at)
             await asyncio.sleep(wait)
             wait = min(wait * 2, RESTART_AT_MOST)
 

@@ -362,6 +362,21 @@ async def test_a_helper_that_is_killed_is_started_again_and_nothing_is_forgotten
     assert "signal 9" in caplog.text
 
 
+async def test_who_waits_for_a_first_list_is_told_when_the_helper_ends_or_the_proxy_does(tmp_path, server):
+    server.drip("/slow", b"x", 0.05)
+    async with client_in(tmp_path) as client:
+        subscription, _ = watch(client, source(server.url("/slow")))
+        os.kill(await another_helper(client, None), signal.SIGKILL)
+        event = await subscription.first()
+        assert event is not None
+        assert (event.outcome, event.failure, event.crls) == ("failed", "helper", ())
+        closed, _ = watch(client, source(server.url("/slow"), scope="others"))
+        closed.close()
+        assert await closed.first() is None
+        open_still, _ = watch(client, source(server.url("/slow"), scope="third"))
+    assert await open_still.first() is None
+
+
 async def test_a_helper_ends_with_its_client(tmp_path, server):
     server.give("/a.crl", list_of(CA, 1, at=now()))
     async with client_in(tmp_path) as client:
@@ -424,6 +439,28 @@ async def test_a_helper_sees_nothing_of_the_proxys_environment(tmp_path, server,
         environment = _environment(client.helper_pid)
     assert b"SECRET" not in environment
     assert b"proxy" not in environment.lower().replace(b"mtlsproxy", b"")
+
+
+async def test_an_index_that_cannot_be_mapped_is_a_failure_and_is_written_anew(client, server, monkeypatch):
+    monkeypatch.setattr("mtlsproxy.fetch.client._MAP_AGAIN", 0.01)
+    server.give("/a.crl", list_of(CA, 1, at=now()))
+    subscription, events = watch(client, source(server.url("/a.crl")))
+    known = await events.outcome("updated")
+    server.give("/a.crl", list_of(CA, 1, 2, at=now(), number=2))
+    real = subscription.take
+
+    def damaged(report):
+        """As if another process had replaced the files just now."""
+        subscription.take = real
+        for path in report.indexes:
+            os.truncate(path, 10)
+        real(report)
+
+    subscription.take = damaged
+    subscription.refresh()
+    event = await events.outcome("failed")
+    assert (event.failure, event.crls) == ("disk", known.crls)
+    assert serials(await events.outcome("unchanged"), 1, 2) == {1, 2}
 
 
 async def test_a_closed_subscription_says_nothing_more(client, server):

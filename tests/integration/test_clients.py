@@ -1,14 +1,13 @@
 """Clients that people use, with keys of every kind, over both TLS versions; what they are asked for; no resumption."""
 
 import re
-import ssl
 import subprocess
 from pathlib import Path
 
 import aiohttp
 import pytest
-from tests.integration.certificates import anchor_file, identity, issue, names
-from tests.integration.clients import VERSIONS, alert, client_context, request, tls
+from tests.integration.certificates import anchor_file, issue
+from tests.integration.clients import VERSIONS, client_context, request, tls
 from tests.integration.conftest import Material, Start
 from tests.integration.harness import RunningProxy, Tree
 from tests.integration.upstream import RecordingUpstream
@@ -201,118 +200,3 @@ def test_a_session_that_a_client_kept_is_of_no_use(
     with tls(proxy.port(), context, session=session) as connection:
         assert connection.get().status == 200
         assert not connection.sock.session_reused
-
-
-# -- several truststores, intermediates --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("which", ["first", "second"])
-def test_any_truststore_of_the_listener_may_vouch(
-    config: Tree, material: Material, upstream: RecordingUpstream, start: Start, which: str
-) -> None:
-    """The upstream is told which one did."""
-    cas = {"first": material.ca, "second": issue("Second CA", ca=True)}
-    config["truststores"] = {
-        name: {"trust_anchors": [str(anchor_file(material.folder, ca))], "revocation": {"mode": "off"}}
-        for name, ca in cas.items()
-    }
-    config["listeners"][0]["client_auth"]["truststores"] = ["first", "second"]
-    proxy = start(config)
-    client = identity(material.folder, issue("alice", cas[which]))
-    with tls(proxy.port(), client_context(material.root, client)) as connection:
-        assert connection.get().status == 200
-    assert upstream.requests[0].values("X-Client-Truststore") == [which]
-
-
-def test_of_several_that_vouch_the_first_is_named(
-    config: Tree, material: Material, upstream: RecordingUpstream, start: Start
-) -> None:
-    """In the listener's order; a route's own order goes before it."""
-    config["truststores"]["twin"] = config["truststores"]["partners"]
-    config["listeners"][0]["client_auth"]["truststores"] = ["twin", "partners"]
-    config["routes"].insert(0, config["routes"][0] | {"name": "own", "paths": ["/own"], "truststores": ["partners"]})
-    proxy = start(config)
-    with tls(proxy.port(), client_context(material.root, material.client())) as connection:
-        connection.get("/")
-        connection.get("/own")
-    assert [recorded.values("X-Client-Truststore") for recorded in upstream.requests] == [["twin"], ["partners"]]
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_intermediates_of_the_configuration(config: Tree, material: Material, start: Start, version: str) -> None:
-    """A client that sends its leaf alone is verified with the `intermediates` of the truststore."""
-    sub = issue("Sub CA", material.ca, ca=True)
-    config["truststores"]["partners"]["intermediates"] = [str(anchor_file(material.folder, sub))]
-    proxy = start(config)
-    alone = identity(material.folder, issue("alone", sub))
-    with tls(proxy.port(), client_context(material.root, alone, VERSIONS[version])) as connection:
-        assert connection.get().status == 200
-
-
-def test_an_intermediate_vouches_for_nobody(
-    config: Tree, material: Material, upstream: RecordingUpstream, start: Start
-) -> None:
-    """An intermediate whose issuer is not a trust anchor here leads nowhere, partial anchors or not."""
-    stray = issue("Stray CA", issue("Unknown CA", ca=True), ca=True)
-    partial = issue("Partial CA", material.ca, ca=True)
-    config["truststores"]["partners"] |= {
-        "trust_anchors": [str(anchor_file(material.folder, partial))],
-        "intermediates": [str(anchor_file(material.folder, stray))],
-    }
-    proxy = start(config)
-    for chain in ((issue("a", stray),), (issue("b", stray), stray), (issue("c", material.ca), material.ca)):
-        context = client_context(material.root, identity(material.folder, *chain))
-        assert alert(proxy.port(), context) == "unknown_ca"
-    assert upstream.untouched
-
-
-def test_a_partial_anchor_trusts_only_what_is_below_it(
-    config: Tree, material: Material, upstream: RecordingUpstream, start: Start
-) -> None:
-    """Accepted: a client of the anchor itself. Its sibling CA under the same root is refused (above: the root too)."""
-    partial, sibling = issue("Partial CA", material.ca, ca=True), issue("Sibling CA", material.ca, ca=True)
-    config["truststores"]["partners"]["trust_anchors"] = [str(anchor_file(material.folder, partial))]
-    proxy = start(config)
-    for chain in ((issue("a", partial),), (issue("b", partial), partial), (issue("c", partial), partial, material.ca)):
-        with tls(proxy.port(), client_context(material.root, identity(material.folder, *chain))) as connection:
-            assert connection.get().status == 200
-    refused = client_context(material.root, identity(material.folder, issue("d", sibling), sibling, material.ca))
-    assert alert(proxy.port(), refused) == "unknown_ca"
-    assert len(upstream.requests) == 3
-
-
-# -- policies of a truststore, accepted --------------------------------------------------------------------------------
-
-ANY_EKU, EMAIL_EKU, SERVER_EKU, CLIENT_EKU = "2.5.29.37.0", *(f"1.3.6.1.5.5.7.3.{number}" for number in (4, 1, 2))
-
-POLICIES = {
-    "absent EKU": ({"extended_key_usage": {"allow_absent": True}}, {"eku": None}),
-    "any EKU": ({"extended_key_usage": {"allow_any": True}}, {"eku": [ANY_EKU]}),
-    "another EKU": ({"extended_key_usage": {"require": ["emailProtection"]}}, {"eku": [EMAIL_EKU]}),
-    "server EKU": ({"extended_key_usage": {"require": ["serverAuth"]}}, {"eku": [SERVER_EKU]}),
-    "two EKUs": ({"extended_key_usage": {"require": ["clientAuth", EMAIL_EKU]}}, {"eku": [CLIENT_EKU, EMAIL_EKU]}),
-    "policy": ({"certificate_policies": ["1.2.3.5", "1.2.3.4"]}, {"policies": ["1.2.3.4"]}),
-    "SVID": ({"spiffe_trust_domain": "example.org"}, {"sans": names("URI:spiffe://example.org/ns/a")}),
-}
-"""What a truststore says beyond the default, and the client that it then accepts."""
-
-
-@pytest.mark.parametrize("partial", [False, True], ids=["root anchor", "partial anchor"])
-@pytest.mark.parametrize(("settings", "what"), POLICIES.values(), ids=POLICIES)
-def test_what_a_truststore_asks_for_is_accepted(
-    config: Tree, material: Material, start: Start, settings: Tree, what: Tree, partial: bool
-) -> None:
-    """By both gates, also where OpenSSL's own purpose would refuse it; and a client without it is refused."""
-    anchor = issue("Partial CA", material.ca, ca=True) if partial else material.ca
-    config["truststores"]["partners"] |= settings | {"trust_anchors": [str(anchor_file(material.folder, anchor))]}
-    proxy = start(config)
-    good = identity(material.folder, issue("good", anchor, **what))
-    with tls(proxy.port(), client_context(material.root, good)) as connection:
-        assert connection.get().status == 200
-    plain = identity(material.folder, issue("plain", anchor, eku=[CLIENT_EKU]))
-    lenient = "allow_absent" in str(settings) or "allow_any" in str(settings)
-    try:
-        with tls(proxy.port(), client_context(material.root, plain)) as connection:
-            assert connection.get().status == (200 if lenient else 403)
-    except ssl.SSLError:
-        assert not lenient

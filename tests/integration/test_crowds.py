@@ -2,17 +2,18 @@
 
 import contextlib
 import socket
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.integration.clients import PATIENCE, V12, client_context, tls
+from tests.integration.clients import PATIENCE, V12, Connection, client_context, request, tls
 from tests.integration.conftest import Material, Start
-from tests.integration.harness import Observed, Tree, eventually
+from tests.integration.harness import Observed, RunningProxy, Tree, eventually
 from tests.integration.refusals import assert_nobody_left
 from tests.integration.stepped import client_hello, stepped
-from tests.integration.upstream import RecordingUpstream
+from tests.integration.upstream import OK, RecordingUpstream
 
 from mtlsproxy.reasons import Reason
 
@@ -161,6 +162,71 @@ def test_silent_connections_at_the_limit_are_let_go_in_time(config: Tree, materi
         eventually(lambda: proxy.series("connections") == {("internal",): 5})
         with tls(proxy.port(), client_context(material.root, material.client())) as newcomer:
             assert newcomer.get().status == 200
+
+
+def idle_in_turn(proxy: RunningProxy, clients: Sequence[Connection]) -> None:
+    """One request each, a tick of the timer wheel apart: the first of them has been idle longest."""
+    for client in clients:
+        assert client.get().status == 200
+        tick = proxy.call(lambda: proxy.proxy.wheel.now)
+        eventually(lambda tick=tick: proxy.call(lambda: proxy.proxy.wheel.now) > tick)
+
+
+def test_at_the_limit_the_longest_idle_connection_makes_room(config: Tree, material: Material, start: Start) -> None:
+    """`max_connections`: the one whose last request is longest ago is closed, with close_notify; the others stay."""
+    proxy = start(limit(config, max_connections=3))
+    context = client_context(material.root, material.client())
+    with contextlib.ExitStack() as stack:
+        first, second, third = (stack.enter_context(tls(proxy.port(), context)) for _ in range(3))
+        idle_in_turn(proxy, [second, third, first])
+        newcomer = stack.enter_context(tls(proxy.port(), context))
+        assert newcomer.get().status == 200
+        assert second.ended()
+        assert [client.get().status for client in (first, third)] == [200, 200]
+    assert_nobody_left(proxy)
+
+
+def test_a_newcomer_costs_one_idle_connection_only(config: Tree, material: Material, start: Start) -> None:
+    """Idle clients seldom look at their connection before they use it again: that one does not answer our close
+    must not cost its neighbours theirs."""
+    proxy = start(limit(config, max_connections=10))
+    context = client_context(material.root, material.client())
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(tls(proxy.port(), context)) for _ in range(10)]
+        idle_in_turn(proxy, clients)
+        newcomer = stack.enter_context(tls(proxy.port(), context))
+        assert newcomer.get().status == 200
+        assert [client.get().status for client in clients[1:]] == [200] * 9
+        assert clients[0].ended()
+
+
+def test_with_none_idle_a_newcomer_waits(
+    config: Tree, material: Material, upstream: RecordingUpstream, start: Start
+) -> None:
+    """A request under way is never broken off for a newcomer, who is served when one is done."""
+    release = threading.Event()
+
+    def script(_request: object, _connection: socket.socket) -> bytes:
+        release.wait(PATIENCE)
+        return OK
+
+    upstream.script = script
+    proxy = start(limit(config, max_connections=2))
+    context = client_context(material.root, material.client())
+    with contextlib.ExitStack() as stack:
+        busy = [stack.enter_context(tls(proxy.port(), context)) for _ in range(2)]
+        for connection in busy:
+            connection.send(request())
+        eventually(lambda: proxy.series("requests_in_flight") == {("internal",): 2})
+        newcomer = stack.enter_context(stepped(proxy.port(), context))
+        newcomer.raw.sendall(newcomer.flight())
+        for _ in range(5):  # turns of the loop in which it could have been taken
+            assert proxy.series("connections_total") == {("internal",): 2}
+        release.set()
+        assert [connection.response().status for connection in busy] == [200, 200]
+        assert newcomer.receive()
+    assert proxy.series("connections_total") == {("internal",): 3}
+    assert_nobody_left(proxy)
 
 
 def test_an_idle_connection_is_closed_in_time(config: Tree, material: Material, start: Start) -> None:

@@ -32,6 +32,7 @@ from tests.integration.refusals import (
     assert_fingerprint_logged,
     assert_handshake_counted,
     assert_logged,
+    assert_nobody_left,
     assert_nothing_forwarded,
     assert_problem,
 )
@@ -228,5 +229,31 @@ def test_refused(
     else:
         assert_fingerprint_logged(proxy, case.reason, who.der)
     assert_counted(proxy, case.reason)
-    assert_handshake_counted(proxy, case.reason)
+    assert_handshake_counted(proxy, case.reason, version)
+    assert proxy.refusal()["tls_version"] == version
     assert_nothing_forwarded(upstream)
+
+
+def test_a_refused_client_that_asks_for_nothing_is_logged_all_the_same(
+    config: Tree, material: Material, upstream: RecordingUpstream, start: Start
+) -> None:
+    """Refused by our gate alone, so there is no alert, and without a request no answer either."""
+    proxy, who = start(config), material.client(eku=None)
+    with tls(proxy.port(), client_context(material.root, who)):
+        pass
+    assert_logged(proxy, Reason.EKU_MISSING, who)
+    assert_counted(proxy, Reason.EKU_MISSING)
+    assert_nothing_forwarded(upstream)
+    assert_nobody_left(proxy)
+
+
+@pytest.mark.parametrize("refused", [False, True], ids=["ok", "refused"])
+def test_every_handshake_has_a_duration(config: Tree, material: Material, start: Start, refused: bool) -> None:
+    """handshake_duration_seconds: successful or not."""
+    proxy = start(config)
+    if refused:
+        assert alert(proxy.port(), client_context(material.root, stranger(material))) == "unknown_ca"
+    else:
+        with tls(proxy.port(), client_context(material.root, material.client())) as connection:
+            assert connection.get().status == 200
+    assert proxy.series("handshake_duration_seconds_count") == {("internal",): 1}

@@ -16,6 +16,7 @@ from tests.integration.conftest import Material, Start
 from tests.integration.harness import Observed, Tree, eventually
 from tests.integration.refusals import (
     assert_counted,
+    assert_fingerprint_logged,
     assert_handshake_counted,
     assert_logged,
     assert_nobody_left,
@@ -29,10 +30,24 @@ from tests.unit.x509.build import rsa_key, tlv
 from mtlsproxy.reasons import Reason
 
 
-def assert_refused(proxy: Observed, upstream: RecordingUpstream, reason: Reason, who: Identity | None = None) -> None:
+def assert_refused(
+    proxy: Observed,
+    upstream: RecordingUpstream,
+    reason: Reason,
+    who: Identity | None = None,
+    version: str | None = "none",
+) -> None:
+    """version: as it is counted; None: whichever."""
     assert_logged(proxy, reason, who)
+    assert_refused_quietly(proxy, upstream, reason, version)
+
+
+def assert_refused_quietly(proxy: Observed, upstream: RecordingUpstream, reason: Reason, version: str | None) -> None:
+    """All but who it was."""
     assert_counted(proxy, reason)
-    assert_handshake_counted(proxy, reason)
+    if version is not None:
+        assert_handshake_counted(proxy, reason, version)
+    assert [labels[1] for labels in proxy.series("handshakes_total")] == [reason]
     assert_nothing_forwarded(upstream)
     assert_nobody_left(proxy)
 
@@ -47,7 +62,7 @@ def test_no_certificate_ends_the_handshake(
     """`missing_certificate: handshake_failure`, the default."""
     proxy = start(config)
     assert alert(proxy.port(), client_context(material.root, None, VERSIONS[version])) == seen
-    assert_refused(proxy, upstream, Reason.NO_CERTIFICATE)
+    assert_refused(proxy, upstream, Reason.NO_CERTIFICATE, version=version)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -61,7 +76,7 @@ def test_no_certificate_is_answered_where_the_listener_says_so(
         connection.send(request("/first") + request("/second"))
         assert_problem(connection.response(), Reason.NO_CERTIFICATE, closes=True)
         assert connection.ended()
-    assert_refused(proxy, upstream, Reason.NO_CERTIFICATE)
+    assert_refused(proxy, upstream, Reason.NO_CERTIFICATE, version=version)
 
 
 def test_http_400_is_for_missing_certificates_only(
@@ -120,7 +135,7 @@ def test_a_copied_certificate_without_its_key_is_of_no_use(
     proxy = start(config)
     thief = client_context(material.root, Identity(victim.certificate, key, victim.der), VERSIONS[version])
     assert alert(proxy.port(), thief) == "decrypt_error"
-    assert_refused(proxy, upstream, Reason.NO_POSSESSION, victim)
+    assert_refused(proxy, upstream, Reason.NO_POSSESSION, victim, version)
 
 
 def test_the_key_that_was_not_stolen_still_works(
@@ -131,6 +146,32 @@ def test_the_key_that_was_not_stolen_still_works(
     with tls(proxy.port(), client_context(material.root, material.client("victim"))) as connection:
         assert connection.get().status == 200
     assert len(upstream.requests) == 1
+
+
+# -- no certificate that anybody can read ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda der: b"\x30\x03\x02\x01\x01".ljust(len(der), b"\0"), id="another structure"),
+        pytest.param(lambda der: b"A" * len(der), id="no DER"),
+    ],
+)
+def test_what_openssl_cannot_parse_is_a_malformed_certificate(
+    config: Tree, material: Material, upstream: RecordingUpstream, start: Start, damage: Callable[[bytes], bytes]
+) -> None:
+    """No client library sends one, so it is put into the client's flight, which TLS 1.2 sends in the clear."""
+    proxy, alice = start(config), material.client()
+    with stepped(proxy.port(), client_context(material.root, alice, V12)) as client:
+        client.raw.sendall(client.flight())
+        flight = client.answer_flight()
+        assert flight.count(alice.der) == 1
+        bad = damage(alice.der)
+        client.raw.sendall(flight.replace(alice.der, bad))
+        assert client.alert() in ("bad_certificate", "decode_error", "unsupported_certificate", "internal_error")
+    assert_fingerprint_logged(proxy, Reason.MALFORMED_CERTIFICATE, bad)
+    assert_refused_quietly(proxy, upstream, Reason.MALFORMED_CERTIFICATE, "TLSv1.2")
 
 
 # -- time --------------------------------------------------------------------------------------------------------------
@@ -160,7 +201,7 @@ def test_a_client_that_falls_silent_is_let_go(
         client.raw.sendall(client.flight())
         while client.receive():
             pass
-    assert_refused(proxy, upstream, Reason.HANDSHAKE_TIMEOUT)
+    assert_refused(proxy, upstream, Reason.HANDSHAKE_TIMEOUT, version=None)
 
 
 # -- no TLS ------------------------------------------------------------------------------------------------------------
@@ -233,7 +274,7 @@ def test_a_client_that_leaves(
             eventually(lambda: proxy.series("connections"))
         if reset:
             client.raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    assert_refused(proxy, upstream, Reason.CLIENT_ABORTED)
+    assert_refused(proxy, upstream, Reason.CLIENT_ABORTED, version=None)
 
 
 def test_a_client_that_does_not_trust_the_server(
@@ -243,7 +284,7 @@ def test_a_client_that_does_not_trust_the_server(
     proxy = start(config)
     with pytest.raises(ssl.SSLCertVerificationError), tls(proxy.port(), client_context(material.anchors)):
         pass
-    assert_refused(proxy, upstream, Reason.CLIENT_ABORTED)
+    assert_refused(proxy, upstream, Reason.CLIENT_ABORTED, version=None)
 
 
 # -- too many ----------------------------------------------------------------------------------------------------------

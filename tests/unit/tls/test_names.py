@@ -52,6 +52,7 @@ def test_covered(san: str, host: str) -> None:
         ("IP:192.0.2.1", "192.0.2.2"),
         ("IP:192.0.2.1", "::ffff:192.0.2.1"),
         ("DNS:a.test", ""),
+        ("DNS:*.test", ".test"),
         ("DNS:a.test", "a.test.."),
     ],
 )

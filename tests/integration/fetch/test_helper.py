@@ -191,12 +191,17 @@ async def test_a_failure_leaves_what_is_known_in_use(client, server):
         assert str(status) in event.detail
 
 
+def flipped(der: bytes) -> bytes:
+    """With another last bit, which is the signature's."""
+    return der[:-1] + bytes((der[-1] ^ 1,))
+
+
 WRONG = {
     "an HTML page": (lambda: b"<html>login</html>", "malformed"),
     "nothing": (lambda: b"", "malformed"),
     "half a list": (lambda: list_of(CA, 1, at=now())[:-9], "malformed"),
     "trailing octets": (lambda: list_of(CA, 1, at=now(), number=9) + b"\0", "malformed"),
-    "a damaged signature": (lambda: list_of(CA, 1, at=now(), number=9)[:-1] + b"\0", "not_signed"),
+    "a damaged signature": (lambda: flipped(list_of(CA, 1, at=now(), number=9)), "not_signed"),
     "an older list": (lambda: list_of(CA, at=now(), number=6, age=5 * HOUR), "rollback"),
     "a list of another CA": (lambda: list_of(OTHER, at=now(), number=9), "foreign_issuer"),
     "an unknown critical extension": (

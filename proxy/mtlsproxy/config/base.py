@@ -5,7 +5,7 @@ from typing import Annotated, Any, TypeVar, get_args
 
 from annotated_types import MinLen
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, Strict
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, core_schema
 
 T = TypeVar("T")
 
@@ -25,7 +25,13 @@ class NullIsNotAbsence:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         (written,) = (member for member in get_args(source) if member is not NoneType)
-        return handler.generate_schema(written)
+        # Written out again (for hashes and state files), what is absent is null.
+        as_it_is = core_schema.plain_serializer_function_ser_schema(_itself)
+        return core_schema.chain_schema([handler.generate_schema(written)], serialization=as_it_is)
+
+
+def _itself(value: object) -> object:
+    return value
 
 
 def _each_once(values: tuple[T, ...]) -> tuple[T, ...]:

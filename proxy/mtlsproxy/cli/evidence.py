@@ -159,7 +159,7 @@ def _read_crls(sources: Sequence[Path], issuers: Sequence[Certificate]) -> CrlSe
         raise BadInput(error.detail) from error
     crls, problems = CrlSet.build(found.crls, issuers)
     # As at a start: what is of use to some chains may stay, what is of use to none is a mistake.
-    harmless = (ProblemKind.SUPERSEDED, ProblemKind.UNVERIFIED)
+    harmless = (ProblemKind.SUPERSEDED, ProblemKind.UNVERIFIED, ProblemKind.NO_BASE)
     wrong = [problem.detail for problem in problems if problem.kind not in harmless]
     if wrong:
         raise BadInput("\n".join(wrong))

@@ -167,6 +167,9 @@ class FetchOptions(Section):
     """Hosts that a certificate's URL may name."""
     max_size: PositiveSize = written("64MiB")
     timeout: PositiveDuration = written("10s")
+    trust_anchors: Many[FileName] = ()
+    """PEM files, directories or globs of the CAs that https servers are verified with; empty: no https. The system's
+    CAs are never used."""
 
 
 class Revocation(Section):

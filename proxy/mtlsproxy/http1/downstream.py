@@ -12,7 +12,7 @@ from mtlsproxy.http1.forwarding import Forwarding
 from mtlsproxy.http1.gate import Refusal, ServedHosts, judge_request
 from mtlsproxy.http1.record import Recorder
 from mtlsproxy.http1.request_head import RequestHead, RequestHeadParser
-from mtlsproxy.http1.service import Rules, Service
+from mtlsproxy.http1.service import Service
 from mtlsproxy.http1.visitor import Visitor
 from mtlsproxy.reasons import Reason
 from mtlsproxy.tls.acceptor import Established
@@ -38,6 +38,7 @@ class Downstream:
     """Handler of a TLS stream, from the end of the handshake to the end of the connection."""
 
     __slots__ = (
+        "_asking",
         "_body",
         "_buffer",
         "_count",
@@ -83,6 +84,7 @@ class Downstream:
         self._exchange: Exchange | None = None
         self._held = False
         self._peer_ended = False
+        self._asking = False
         self._told = False
         """Whether the refusal of this client has been recorded."""
         self._state = _IDLE
@@ -161,6 +163,8 @@ class Downstream:
         """Take as many requests from `data` as can be answered at once; keep the rest."""
         self._buffer = b""
         while data and self._exchange is None and not self.ending and not self._writing_paused:
+            if (self._rules is not self._service.rules or time() >= self.deadline) and not self._judge_again():
+                break  # an answer about its certificate is on its way: the request waits for it
             if data.startswith(b"\r\n"):  # a stray line end before a request (RFC 9112 §2.2)
                 data = data[2:]
                 if data.startswith(b"\r\n"):
@@ -174,7 +178,7 @@ class Downstream:
                 return
             if self._state == _HEAD:
                 break
-        if self._peer_ended and self._exchange is None and not self._writing_paused:
+        if self._peer_ended and self._exchange is None and not (self._writing_paused or self._asking):
             self._stop()
         elif self._state == _HEAD:
             return
@@ -217,9 +221,7 @@ class Downstream:
     def _begin(self, head: RequestHead, began: float) -> None:
         """Judge a request: an answer goes out here and now, or an exchange begins."""
         service = self._service
-        rules = service.rules
-        if rules is not self._rules or time() >= self.deadline:
-            self._judge_again(rules)
+        rules = self._rules
         request_id = head.request_id
         if request_id is None:
             self._count += 1
@@ -242,13 +244,32 @@ class Downstream:
                 self._timer.start(self._service.timeouts.request_body)
             self._state = _BODY
 
-    def _judge_again(self, rules: Rules) -> None:
-        """The Snapshot changed, or the verdict's deadline has passed."""
-        self._rules = rules
-        self._parser = RequestHeadParser(self._service.limits, rules.fields)
+    def _judge_again(self) -> bool:
+        """The Snapshot changed, or the verdict's deadline has passed. False: the verdict has to wait for an answer."""
+        if self._asking:
+            return False
+        rules = self._service.rules
         verdict = rules.judge(self.established.presented)
+        if verdict.wanted:
+            self._asking = True
+            self._service.resolve(verdict.wanted, self._answered)
+            return False
+        if rules is not self._rules:
+            self._rules = rules
+            self._parser = RequestHeadParser(self._service.limits, rules.fields)
         self.visitor = self.recorder.visitor = Visitor(verdict)
         self.deadline = _deadline_of(self.visitor)
+        return True
+
+    def _answered(self) -> None:
+        """What the verdict wanted has been asked for: judge with it, then go on with the request that waits."""
+        self._asking = False
+        if self.ending or not self._judge_again():
+            return
+        if self._buffer and self._held and self._exchange is None:
+            self._go_on()
+        else:
+            self._let_go_when_refused()
 
     # -- bodies ----------------------------------------------------------------------------------------------------
 
@@ -447,7 +468,10 @@ class Downstream:
 
     def verdict_ran_out(self) -> None:
         """A certificate or a revocation list has ended: who no longer passes is let go after the answer under way."""
-        self._judge_again(self._service.rules)
+        if self._judge_again():
+            self._let_go_when_refused()
+
+    def _let_go_when_refused(self) -> None:
         verdict = self.visitor.verdict
         if verdict.reason is not None and not self.ending:
             self._told = True

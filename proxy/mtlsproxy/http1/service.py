@@ -16,7 +16,7 @@ from mtlsproxy.telemetry.metrics import Metrics
 from mtlsproxy.telemetry.refusals import RefusalLog
 from mtlsproxy.transport.wheel import TimerWheel
 from mtlsproxy.upstream.pool import Upstream
-from mtlsproxy.verdict.judge import Verdict
+from mtlsproxy.verdict.judge import Verdict, Wanted
 
 if TYPE_CHECKING:
     from mtlsproxy.http1.downstream import Downstream
@@ -79,6 +79,10 @@ class Timeouts:
     write: float
 
 
+Resolve = Callable[[tuple[Wanted, ...], Callable[[], None]], None]
+"""Fetch what a verdict wants, then call back, on the loop; also where nothing could be fetched."""
+
+
 @dataclass(slots=True, eq=False)
 class Service:
     """One listener, for all its connections. `rules` is replaced at a new Snapshot, the rest stays."""
@@ -95,5 +99,6 @@ class Service:
     refusals: RefusalLog
     released: Callable[[str], None]
     in_flight: Cell
+    resolve: Resolve
     draining: bool = False
     connections: "set[Downstream]" = field(default_factory=set)

@@ -2,6 +2,7 @@
 
 import platform
 import ssl
+from datetime import UTC, datetime
 
 import mtlsproxy
 from mtlsproxy.runtime.material import Material
@@ -33,10 +34,12 @@ def _show_crls(metrics: Metrics, material: Material, now: float) -> None:
     entries: dict[tuple[str, ...], float] = {}
     loaded: dict[tuple[str, ...], float] = {}
     for name, trust in material.trusts.items():
-        for crl in trust.crls.crls:
+        for combined in trust.crls.lists:
+            crl = combined.base
             labels = (name, crl.issuer, crl.authority_key_id.hex() if crl.authority_key_id else "")
-            if crl.next_update is not None:
-                ends[labels] = crl.next_update.timestamp()
+            until = combined.in_force(datetime.fromtimestamp(now, UTC)).next_update
+            if until is not None:
+                ends[labels] = until.timestamp()
             entries[labels] = crl.entries
             loaded[labels] = now
     metrics.crl_next_update_timestamp_seconds.replace(ends)

@@ -28,7 +28,7 @@ class Judge:
         if known is not None and known.deadline is not None and now < known.deadline:
             return known
         verdict = judge(presented, self._trusts, now)
-        if verdict.reason is None and sum(map(len, presented)) <= MAX_REMEMBERED_BYTES:
+        if verdict.reason is None and not verdict.wanted and sum(map(len, presented)) <= MAX_REMEMBERED_BYTES:
             if len(self._remembered) >= MAX_REMEMBERED:
                 self._remembered.clear()
             self._remembered[presented] = verdict

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import functools
 import heapq
 import logging
 import socket
@@ -10,7 +11,7 @@ import time
 from mtlsproxy.config.model import Listener
 from mtlsproxy.http1.downstream import Downstream
 from mtlsproxy.http1.request_head import HeadLimits
-from mtlsproxy.http1.service import Service, Timeouts
+from mtlsproxy.http1.service import Resolve, Service, Timeouts
 from mtlsproxy.http1.visitor import Visitor
 from mtlsproxy.identity.client import client_of, principal_of
 from mtlsproxy.reasons import Reason
@@ -66,6 +67,7 @@ class ListenerRuntime:
         metrics: Metrics,
         access_log: AccessLog | None,
         refusals: RefusalLog,
+        resolve: Resolve,
     ) -> None:
         self.config = config
         self.snapshot = snapshot
@@ -98,6 +100,7 @@ class ListenerRuntime:
             refusals=refusals,
             released=self.acceptor.released,
             in_flight=metrics.requests_in_flight.cell(name),
+            resolve=resolve,
         )
         self._duration = metrics.handshake_duration_seconds.histogram(name)
         self._ok = {version: metrics.handshakes_total.cell(name, "ok", version) for version in ("TLSv1.2", "TLSv1.3")}
@@ -156,7 +159,17 @@ class ListenerRuntime:
         if connection.resumed:
             # A session keeps the leaf alone; what led to its issuer was seen in the full handshake, here or elsewhere.
             connection = dataclasses.replace(connection, presented=self._chains.restore(connection.presented))
+        self._judge(connection)
+
+    def _judge(self, connection: Established) -> None:
+        """Hand a connection over to HTTP as soon as its verdict wants nothing more."""
+        if connection.stream.closed:
+            return  # its end was told to the handshake, which still holds the socket
         verdict = self.snapshot.rules.judge(connection.presented)
+        if verdict.wanted:
+            connection.stream.pause_reading()
+            self.service.resolve(verdict.wanted, functools.partial(self._judge, connection))
+            return
         if connection.resumed and verdict.reason in (Reason.UNTRUSTED_ISSUER, Reason.NO_CERTIFICATE):
             self._ask_for_full_handshake(connection)
             return

@@ -1,26 +1,31 @@
 """The files that a configuration names, read and checked: what a start would load, and all that is wrong with it."""
 
 import dataclasses
+import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
-from mtlsproxy.config.errors import ConfigError, ConfigErrors, ConfigWarning
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from mtlsproxy.config.errors import ConfigErrors, ConfigWarning
 from mtlsproxy.config.load import LoadedConfig, UnreadableFile, load_deny_file
-from mtlsproxy.config.model import Config, DenyEntry, Listener, Revocation
+from mtlsproxy.config.model import Config, DenyEntry, Listener
 from mtlsproxy.config.model import Truststore as TruststoreConfig
-from mtlsproxy.revocation.crlset import CrlSet, ProblemKind
-from mtlsproxy.revocation.decide import RevocationPolicy
-from mtlsproxy.revocation.errors import CrlError
-from mtlsproxy.revocation.sources import SourceError, load_sources
+from mtlsproxy.revocation.crlset import CrlSet
+from mtlsproxy.revocation.sources import load_sources
 from mtlsproxy.runtime.denials import DenialsError, read_denials, state_folder
+from mtlsproxy.runtime.lists import Known, Lists, LoadCrls, Source, load_lists, revocation_policy
+from mtlsproxy.runtime.report import Report
 from mtlsproxy.runtime.token import Token, TokenError, read_token
 from mtlsproxy.tls.credentials import Credential, CredentialError, load_credential
 from mtlsproxy.verdict.trust import Denial, DenyList, Trust
 from mtlsproxy.x509.certificate import Certificate, MalformedCertificate, load_pem_certificates
 from mtlsproxy.x509.policy import Policy, Truststore
+
+log = logging.getLogger(__name__)
 
 _CERTIFICATE_SUFFIXES = (".pem", ".crt", ".cer")
 _WILDCARDS = frozenset("*?[")
@@ -36,10 +41,31 @@ class Material:
     loaded: LoadedConfig
     credentials: dict[str, tuple[Credential, ...]]
     trusts: dict[str, Trust]
-    crl_files: dict[str, tuple[Path, ...]]
+    lists: dict[str, Lists]
+    """What CRL files held, by truststore; a trust's own set may have fetched ones besides."""
+    fetch_anchors: dict[str, str]
+    """PEM of the CAs that servers of CRLs and OCSP answers are verified with, by truststore."""
     warnings: tuple[ConfigWarning, ...]
     token: Token | None = None
     denials: tuple[Denial, ...] = ()
+
+    def known(self, truststore: str) -> Known | None:
+        """What a reload starts from."""
+        if truststore not in self.trusts:
+            return None
+        return Known(self.trusts[truststore], self.lists[truststore])
+
+    def with_sources(self, sources: Mapping[str, Source]) -> "Material":
+        """The same with what has been fetched: lists beside those of files, and OCSP answers to look up."""
+        trusts = dict(self.trusts)
+        for name, source in sources.items():
+            trust = trusts[name]
+            issuers = (*trust.truststore.anchors, *trust.truststore.intermediates, *source.issuers)
+            crls, problems = CrlSet.build((*self.lists[name].loaded, *source.crls), issuers, trust.crls)
+            for problem in problems:
+                log.warning("truststore %s: %s", name, problem.detail)
+            trusts[name] = dataclasses.replace(trust, crls=crls, ocsp=source.ocsp, points=source.points)
+        return dataclasses.replace(self, trusts=trusts)
 
     def with_denials(self, denials: tuple[Denial, ...]) -> "Material":
         """The same with these denials in place of its own."""
@@ -54,50 +80,45 @@ def _applying_to(truststore: str, denials: Iterable[Denial]) -> list[Denial]:
     return [denial for denial in denials if denial.truststore in (None, truststore)]
 
 
-class _Report:
-    """Collects what is wrong, at its line."""
-
-    def __init__(self, loaded: LoadedConfig) -> None:
-        self._loaded = loaded
-        self.errors: list[ConfigError] = []
-        self.warnings: list[ConfigWarning] = list(loaded.warnings)
-
-    def error(self, path: str, message: str) -> None:
-        self.errors.append(self._loaded.error(path, message))
-
-    def warn(self, path: str, message: str) -> None:
-        at = self._loaded.error(path, message)
-        self.warnings.append(ConfigWarning(at.file, at.line, at.column, at.path, at.message))
-
-
-def load_material(loaded: LoadedConfig, at: datetime, previous: Material | None = None) -> Material:
+def load_material(
+    loaded: LoadedConfig, at: datetime, previous: Material | None = None, load: LoadCrls = load_sources
+) -> Material:
     """Read every file that `loaded` names. Raises ConfigErrors with all that is wrong.
 
+    load: reads CRL files; while requests are served, one that leaves large lists to another process.
     previous: what is in force at a reload; a CRL file that cannot be read leaves its truststore's CRLs as they were,
     and denials are taken from there: the file that keeps them is read at start alone.
     """
-    report = _Report(loaded)
+    report = Report(loaded)
     config = loaded.config
     credentials = {
         listener.name: _credentials(listener, f"listeners[{number}].tls.certificates", report, at)
         for number, listener in enumerate(config.listeners)
     }
     trusts: dict[str, Trust] = {}
-    crl_files: dict[str, tuple[Path, ...]] = {}
+    lists: dict[str, Lists] = {}
+    anchors: dict[str, str] = {}
     for name, truststore in config.truststores.items():
-        known = previous.trusts.get(name) if previous is not None else None
-        trust, files = _trust(name, truststore, f"truststores.{name}", report, at, known)
-        trusts[name] = trust
-        crl_files[name] = files
+        known = previous.known(name) if previous is not None else None
+        trusts[name], lists[name] = _trust(name, truststore, f"truststores.{name}", report, at, known, load)
+        anchors[name] = _fetch_anchors(truststore, f"truststores.{name}.revocation.fetch.trust_anchors", report)
     token = _token(config.admin.token_file, report)
     denials = previous.denials if previous is not None else _denials(config, report, at)
     if report.errors:
         raise ConfigErrors(report.errors)
     warnings = tuple(sorted(set(report.warnings)))
-    return Material(loaded, credentials, trusts, crl_files, warnings, token).with_denials(denials)
+    return Material(loaded, credentials, trusts, lists, anchors, warnings, token).with_denials(denials)
 
 
-def _token(file: Path | None, report: _Report) -> Token | None:
+def _fetch_anchors(config: TruststoreConfig, path: str, report: Report) -> str:
+    """PEM of the CAs that https servers of revocation data are verified with."""
+    if config.revocation is None:
+        return ""
+    found = _certificates(config.revocation.fetch.trust_anchors, path, report, _must_be_ca)
+    return "".join(c.x509.public_bytes(Encoding.PEM).decode("ascii") for c in found)
+
+
+def _token(file: Path | None, report: Report) -> Token | None:
     if file is None:
         return None
     try:
@@ -110,7 +131,7 @@ def _token(file: Path | None, report: _Report) -> Token | None:
     return token
 
 
-def _denials(config: Config, report: _Report, at: datetime) -> tuple[Denial, ...]:
+def _denials(config: Config, report: Report, at: datetime) -> tuple[Denial, ...]:
     folder = state_folder(config.state_dir, os.environ)
     if folder is None:
         if config.admin.token_file is not None:
@@ -123,7 +144,7 @@ def _denials(config: Config, report: _Report, at: datetime) -> tuple[Denial, ...
         return ()
 
 
-def _credentials(listener: Listener, path: str, report: _Report, at: datetime) -> tuple[Credential, ...]:
+def _credentials(listener: Listener, path: str, report: Report, at: datetime) -> tuple[Credential, ...]:
     out = []
     for number, entry in enumerate(listener.tls.certificates):
         try:
@@ -138,8 +159,14 @@ def _credentials(listener: Listener, path: str, report: _Report, at: datetime) -
 
 
 def _trust(
-    name: str, config: TruststoreConfig, path: str, report: _Report, at: datetime, known: Trust | None
-) -> tuple[Trust, tuple[Path, ...]]:
+    name: str,
+    config: TruststoreConfig,
+    path: str,
+    report: Report,
+    at: datetime,
+    known: Known | None,
+    load: LoadCrls,
+) -> tuple[Trust, Lists]:
     anchors = _certificates(config.trust_anchors, f"{path}.trust_anchors", report, _must_be_ca)
     intermediates = _certificates(config.intermediates, f"{path}.intermediates", report, _must_be_ca)
     _judge_anchors(anchors, f"{path}.trust_anchors", report, at)
@@ -155,14 +182,13 @@ def _trust(
         spiffe_trust_domain=config.spiffe_trust_domain,
     )
     truststore = Truststore(name, anchors, intermediates, policy)
-    revocation, crls, files = _revocation(
-        config.revocation, (*anchors, *intermediates), f"{path}.revocation.crl.sources", report, at, known
-    )
+    revocation = revocation_policy(config)
+    lists = load_lists(config, (*anchors, *intermediates), f"{path}.revocation.crl.sources", report, at, known, load)
     deny = DenyList(config.deny, _deny_file(config.deny_file, f"{path}.deny_file", report))
-    return Trust(truststore, revocation, crls, deny), files
+    return Trust(truststore, revocation, lists.crls, deny), lists
 
 
-def _deny_file(file: Path | None, path: str, report: _Report) -> tuple[DenyEntry, ...]:
+def _deny_file(file: Path | None, path: str, report: Report) -> tuple[DenyEntry, ...]:
     if file is None:
         return ()
     try:
@@ -175,7 +201,7 @@ def _deny_file(file: Path | None, path: str, report: _Report) -> tuple[DenyEntry
 
 
 def _certificates(
-    patterns: Iterable[Path], path: str, report: _Report, check: Callable[[Certificate], str | None]
+    patterns: Iterable[Path], path: str, report: Report, check: Callable[[Certificate], str | None]
 ) -> tuple[Certificate, ...]:
     """The CA certificates of PEM files, folders and globs, each once."""
     found: dict[Certificate, None] = {}
@@ -192,7 +218,7 @@ def _certificates(
     return tuple(found)
 
 
-def _expand(pattern: Path, where: str, report: _Report) -> list[Path]:
+def _expand(pattern: Path, where: str, report: Report) -> list[Path]:
     if pattern.is_dir():
         files = sorted(p for p in pattern.iterdir() if p.suffix in _CERTIFICATE_SUFFIXES and p.is_file())
         what = f"the folder {pattern} holds no {', '.join(_CERTIFICATE_SUFFIXES)} file"
@@ -206,7 +232,7 @@ def _expand(pattern: Path, where: str, report: _Report) -> list[Path]:
     return files
 
 
-def _read_pem(file: Path, where: str, report: _Report) -> tuple[Certificate, ...]:
+def _read_pem(file: Path, where: str, report: Report) -> tuple[Certificate, ...]:
     try:
         certificates = load_pem_certificates(file.read_bytes())
     except OSError as error:
@@ -226,45 +252,10 @@ def _must_be_ca(certificate: Certificate) -> str | None:
     return "is not a CA certificate (basicConstraints cA): name the certificate of the CA that issues the clients'"
 
 
-def _judge_anchors(anchors: Iterable[Certificate], path: str, report: _Report, at: datetime) -> None:
+def _judge_anchors(anchors: Iterable[Certificate], path: str, report: Report, at: datetime) -> None:
     for anchor in anchors:
         if anchor.not_after < at:
             report.warn(path, f"the trust anchor {anchor.subject} expired on {anchor.not_after:%Y-%m-%d}: its clients "
                               "are refused")  # fmt: skip
         elif anchor.not_after < at + timedelta(days=30):
             report.warn(path, f"the trust anchor {anchor.subject} expires on {anchor.not_after:%Y-%m-%d}")
-
-
-def _revocation(
-    config: Revocation | None,
-    issuers: tuple[Certificate, ...],
-    path: str,
-    report: _Report,
-    at: datetime,
-    known: Trust | None,
-) -> tuple[RevocationPolicy, CrlSet, tuple[Path, ...]]:
-    if config is None or config.mode == "off":
-        return RevocationPolicy("off"), CrlSet.build((), ())[0], ()
-    policy = RevocationPolicy(
-        config.mode, config.scope, timedelta(seconds=config.crl.grace), timedelta(seconds=config.short_lived)
-    )
-    try:
-        found = load_sources(config.crl.sources)
-    except (SourceError, CrlError) as error:
-        if known is not None and known.revocation.mode != "off":
-            # At a reload the last good lists stay, and other changes go on; their own end is what limits them.
-            report.warn(path, f"{error.detail}; the CRLs known so far stay in force")
-            return policy, known.crls, ()
-        report.error(path, error.detail)
-        return policy, CrlSet.build((), ())[0], ()
-    crls, problems = CrlSet.build(found.crls, issuers, known.crls if known is not None else None)
-    for problem in problems:
-        if known is not None or problem.kind in (ProblemKind.SUPERSEDED, ProblemKind.UNVERIFIED):
-            report.warn(path, problem.detail)
-        else:
-            report.error(path, problem.detail)
-    for crl in crls.crls:
-        if crl.next_update is not None and crl.next_update < at:
-            report.warn(path, f"{crl.title} ended on {crl.next_update.astimezone(UTC):%Y-%m-%d %H:%M} UTC: publish a "
-                              "fresh one")  # fmt: skip
-    return policy, crls, found.files

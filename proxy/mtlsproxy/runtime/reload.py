@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 from mtlsproxy.config.errors import ConfigErrors
 from mtlsproxy.config.load import load_config
 from mtlsproxy.config.model import Config
+from mtlsproxy.revocation.sources import LoadedCrls
 from mtlsproxy.runtime.material import load_material
 from mtlsproxy.runtime.snapshot import Plan, make_plan
 from mtlsproxy.runtime.watched import signature, watched_paths
@@ -114,8 +116,14 @@ class Reloader:
 
     def _prepare(self, file: Path, at: datetime) -> Plan:
         """In a thread: everything that reads files or takes long."""
-        material = load_material(load_config(file, os.environ), at, self._proxy.snapshot.material)
+        known = self._proxy.snapshot.material
+        material = load_material(load_config(file, os.environ), at, known, self._load_lists)
         return make_plan(material, self._proxy.ticket_secret)
+
+    def _load_lists(self, sources: Sequence[str | Path]) -> LoadedCrls:
+        """In the thread of a reload: large lists are read by the helper process, whose work no request feels."""
+        loading = asyncio.run_coroutine_threadsafe(self._proxy.feeds.load_files(sources), self._proxy.loop)
+        return loading.result()
 
     async def _serve(self) -> None:
         while True:

@@ -10,8 +10,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from mtlsproxy.config.errors import ConfigErrors
 from mtlsproxy.config.model import Config
+from mtlsproxy.fetch.cache import CacheError
 from mtlsproxy.runtime.denials import Denials, state_folder
+from mtlsproxy.runtime.feeds import Feeds
 from mtlsproxy.runtime.gauges import show_build, show_material
 from mtlsproxy.runtime.listener import ListenerRuntime
 from mtlsproxy.runtime.material import Material
@@ -59,7 +62,9 @@ class Proxy:
         self.logs: Logs
         self.reloader = Reloader(self)
         folder = state_folder(material.loaded.config.state_dir, os.environ)
-        self.denials = Denials(folder, material.denials, self._apply_denials)
+        self.denials = Denials(folder, material.denials, self._renew)
+        self.feeds = Feeds(folder, self.metrics, self._fetched)
+        self._judging: asyncio.Task[None] | None = None
         self.ticket_secret = os.urandom(SECRET_SIZE)
 
     @property
@@ -80,6 +85,7 @@ class Proxy:
         sockets = bind_listeners(loaded, (listener.name for listener in loaded.config.listeners))
         try:
             plan = make_plan(self._first, self.ticket_secret)
+            self._check_feeds(plan)
             self.logs = Logs(loaded.config.logging, self.metrics, self.loop)
         except BaseException:
             close_sockets(sockets.values())
@@ -97,12 +103,16 @@ class Proxy:
             close_sockets(sockets.values())
             self.logs.close(_LOG_FLUSH)
             raise
+        self.feeds.adopt(self._first)
+        await self.feeds.first()
+        self.serving = True
+        if self.feeds.sources:
+            self._fetched()
         for name, sock in sockets.items():
             sock.listen(BACKLOG)
             self.listeners[name].listen(sock)
         self._announce()
         self.reloader.start()
-        self.serving = True
         gc.collect()
         gc.freeze()  # what is here now stays: full collections need not look at it
         gc.set_threshold(50_000, 20, 100)
@@ -117,6 +127,7 @@ class Proxy:
             self.metrics,
             self.logs.access,
             self.logs.refusals,
+            self.feeds.resolve,
         )
 
     def _announce(self) -> None:
@@ -136,9 +147,11 @@ class Proxy:
         config = plan.material.loaded.config
         binds = {listener.name: listener.bind for listener in self.config.listeners}
         fresh = [listener.name for listener in config.listeners if binds.get(listener.name) != listener.bind]
+        self._check_feeds(plan)
         sockets = bind_listeners(plan.material.loaded, fresh)
         # From here to the last listener nothing is awaited: no request and no denial meets a half of it.
         self.pools.adopt(self.pools.prepare(config))
+        self.feeds.adopt(plan.material)
         self._make_snapshot(plan)
         show_material(self.metrics, plan.material, time.time())
         for name in [n for n in self.listeners if n in fresh or n not in plan.listeners]:
@@ -155,15 +168,30 @@ class Proxy:
 
     def _make_snapshot(self, plan: Plan) -> None:
         """The next generation. Denials may have come while the plan was made: those of now are what counts."""
-        plan = dataclasses.replace(plan, material=plan.material.with_denials(self.denials.current))
+        material = plan.material.with_denials(self.denials.current).with_sources(self.feeds.sources)
+        plan = dataclasses.replace(plan, material=material)
         generation = self.snapshot.generation + 1
         self.snapshot = make_snapshot(plan, generation, self.pools.upstreams, self.metrics)
 
-    def _apply_denials(self) -> None:
-        """Put the denials of now in force: a new generation of the same files."""
+    def _check_feeds(self, plan: Plan) -> None:
+        """Raises ConfigErrors."""
+        try:
+            self.feeds.check(plan.material)
+        except CacheError as error:
+            raise ConfigErrors([plan.material.loaded.error("state_dir", error.detail)]) from error
+
+    def _renew(self) -> None:
+        """Put the denials and the fetched lists of now in force: a new generation of the same files."""
         self._make_snapshot(self.snapshot.plan)
         for name, listener in self.listeners.items():
             listener.adopt(listener.config, self.snapshot.listeners[name])
+
+    def _fetched(self) -> None:
+        """Lists or answers have changed."""
+        if self.serving:
+            self._renew()
+            show_material(self.metrics, self.snapshot.material, time.time())
+            self._judging = self.loop.create_task(self.judge_all_again())
 
     async def judge_all_again(self) -> None:
         """Let go of open connections that no longer pass."""
@@ -184,6 +212,7 @@ class Proxy:
         """Readiness fails first; then listeners close, what is in flight gets `shutdown.drain`, the rest is ended."""
         self.draining = True
         await self.reloader.stop()
+        await self.feeds.close()
         shutdown = self.config.shutdown
         log.info("stopping: draining for at most %gs", shutdown.drain)
         if shutdown.delay:

@@ -147,7 +147,7 @@ def _verify_settings(listener: Listener, trusts: tuple[Trust, ...], secret: byte
 
 def _policy(listener: Listener, trusts: tuple[Trust, ...]) -> bytes:
     """A hash over all that a handshake at this listener verifies: sessions of another one are of no use here."""
-    parts = [listener.model_dump_json(include={"name", "tls", "client_auth"}).encode()]
+    parts = [repr((listener.name, listener.tls, listener.client_auth)).encode()]
     for trust in trusts:
         store = trust.truststore
         parts += [store.name.encode(), repr(_stable(store.policy)).encode()]

@@ -98,13 +98,17 @@ def why_useless(trust: Trust, now: datetime) -> str:
     anchors = trust.truststore.anchors
     if all(anchor.not_after < now or anchor.not_before > now for anchor in anchors):
         return f"no trust anchor of {trust.name} is valid now"
-    if trust.revocation.mode != "hard_fail":
+    # OCSP is asked when a client comes: only then it can be known to fail.
+    if trust.revocation.mode != "hard_fail" or trust.ocsp is not None:
         return ""
-    crls = trust.crls.crls
-    usable = [c for c in crls if c.next_update is not None and now < c.next_update + trust.revocation.grace]
-    if not usable:
-        return f"every CRL of {trust.name} has ended, and its mode is hard_fail"
-    return ""
+    lists = trust.crls.lists
+    ends = [combined.in_force(now).next_update for combined in lists]
+    if any(end is not None and now < end + trust.revocation.grace for end in ends):
+        return ""
+    if not lists:
+        # Distribution points are asked when a client names one.
+        return "" if trust.points is not None else f"no CRL of {trust.name} is here yet, and its mode is hard_fail"
+    return f"every CRL of {trust.name} has ended, and its mode is hard_fail"
 
 
 def _truststore(trust: Trust) -> dict[str, Any]:

@@ -30,6 +30,7 @@ def _named(config: Config) -> Iterator[Path]:
         if truststore.deny_file is not None:
             yield truststore.deny_file
         if truststore.revocation is not None:
+            yield from truststore.revocation.fetch.trust_anchors
             yield from (source for source in truststore.revocation.crl.sources if isinstance(source, Path))
 
 

@@ -5,9 +5,11 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 
 from mtlsproxy.identity.client import Client, client_of
 from mtlsproxy.reasons import Reason
+from mtlsproxy.revocation.decide import RevocationResult
 from mtlsproxy.revocation.decide import decide as decide_revocation
 from mtlsproxy.verdict.trust import Trust
 from mtlsproxy.x509.certificate import Certificate, MalformedCertificate, parse_certificate
@@ -15,6 +17,20 @@ from mtlsproxy.x509.evidence import CHECK_NAMES, Check, Result
 from mtlsproxy.x509.validate import Refused, Verified, validate
 
 _JUDGED_HERE = CHECK_NAMES[: CHECK_NAMES.index("route")]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What could change a verdict and is not here: an OCSP answer, or lists of distribution points never asked.
+
+    points: URLs of the certificate's distribution points.
+    """
+
+    truststore: str
+    certificate: Certificate
+    issuer: Certificate
+    ocsp: bool
+    points: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +63,8 @@ class Verdict:
     revocation_source: str = "none"
     fingerprint: str | None = None
     """SHA-256 of the DER presented as leaf, lower-case hexadecimal; also of one that cannot be read."""
+    wanted: tuple[Wanted, ...] = ()
+    """Fetch these and judge again; until then the verdict stands on what is known."""
 
     @property
     def truststores(self) -> tuple[str, ...]:
@@ -67,6 +85,7 @@ class _Judged:
     chain: tuple[Certificate, ...]
     deadline: datetime | None
     source: str
+    wanted: tuple[Wanted, ...] = ()
 
 
 def judge(presented: Sequence[bytes], trusts: Sequence[Trust], at: datetime) -> Verdict:
@@ -86,18 +105,20 @@ def judge(presented: Sequence[bytes], trusts: Sequence[Trust], at: datetime) -> 
     judged = [_judge_one(leaf, others, client, trust, at) for trust in trusts]
     decisive = next((j for j in judged if j.reason in (Reason.REVOKED, Reason.DENIED)), None)
     accepted = [j for j in judged if j.reason is None]
+    wanted = () if decisive is not None else tuple(want for j in judged for want in j.wanted)
     if decisive is not None or not accepted:
         closest = decisive or max(judged, key=_progress)
         return Verdict(
             leaf, client, (), closest.reason, closest.detail, closest.checks, None, closest.name, closest.source,
-            leaf.fingerprint_sha256,
+            leaf.fingerprint_sha256, wanted,
         )  # fmt: skip
     vouches = tuple(Vouch(j.name, j.chain, j.checks, j.source) for j in accepted)
     deadline = min(j.deadline for j in accepted if j.deadline is not None)
     first = accepted[0]
     return Verdict(
-        leaf, client, vouches, None, "", first.checks, deadline, first.name, first.source, leaf.fingerprint_sha256
-    )
+        leaf, client, vouches, None, "", first.checks, deadline, first.name, first.source, leaf.fingerprint_sha256,
+        wanted,
+    )  # fmt: skip
 
 
 def _judge_one(leaf: Certificate, others: Sequence[Certificate], client: Client, trust: Trust, at: datetime) -> _Judged:
@@ -110,14 +131,32 @@ def _judge_one(leaf: Certificate, others: Sequence[Certificate], client: Client,
 
 
 def _judge_verified(outcome: Verified, denied: Check, trust: Trust, at: datetime) -> _Judged:
-    revocation = decide_revocation(outcome.chain, trust.revocation, trust.crls, at)
+    revocation = decide_revocation(outcome.chain, trust.revocation, trust.crls, at, trust.ocsp)
     checks = (*outcome.checks, revocation.check, denied)
     deadline = outcome.deadline if revocation.deadline is None else min(outcome.deadline, revocation.deadline)
     reason, detail = revocation.reason, revocation.detail
     # An entry that denies is certain where revocation is merely unknown, and the log should say so.
     if reason is not Reason.REVOKED and denied.result is Result.FAIL:
         reason, detail = Reason.DENIED, denied.seen
-    return _Judged(trust.name, reason, detail, checks, outcome.chain, deadline, revocation.source)
+    wanted = () if denied.result is Result.FAIL else _wanted(outcome, revocation, trust)
+    return _Judged(trust.name, reason, detail, checks, outcome.chain, deadline, revocation.source, wanted)
+
+
+def _wanted(outcome: Verified, revocation: RevocationResult, trust: Trust) -> tuple[Wanted, ...]:
+    """Every certificate in scope whose OCSP answer or lists have yet to be asked for."""
+    asked = {pair[0]: True for pair in revocation.wanted}
+    pairs = list(pairwise(outcome.chain))
+    if trust.revocation.scope == "leaf":
+        pairs = pairs[:1]
+    points: dict[Certificate, tuple[str, ...]] = {}
+    if trust.points is not None and revocation.reason is not Reason.REVOKED and revocation.source != "exempt":
+        known = trust.points.asked
+        points = {c: tuple(url for url in c.crl_urls if not known(url)) for c, _ in pairs}
+    return tuple(
+        Wanted(trust.name, certificate, issuer, certificate in asked, points.get(certificate, ()))
+        for certificate, issuer in pairs
+        if certificate in asked or points.get(certificate)
+    )
 
 
 def _progress(judged: _Judged) -> int:

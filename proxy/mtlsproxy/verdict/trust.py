@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from mtlsproxy.access.matcher import compile_match
 from mtlsproxy.access.pattern import Use
@@ -12,6 +12,7 @@ from mtlsproxy.config.model import DenyEntry
 from mtlsproxy.config.scalars import Instant, Name, Text
 from mtlsproxy.identity.client import Client
 from mtlsproxy.revocation.decide import CrlSet, RevocationPolicy
+from mtlsproxy.revocation.ocsp_answers import OcspAnswers
 from mtlsproxy.x509.evidence import Check, Result
 from mtlsproxy.x509.policy import Truststore
 
@@ -112,14 +113,26 @@ def _api_group(denials: Iterable[Denial]) -> _Group:
     )
 
 
+class DistributionPoints(Protocol):
+    """Which CRL URLs that certificates name have been asked, successfully or not."""
+
+    def asked(self, url: str) -> bool: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Everything that decides whether a truststore vouches for a client."""
+    """Everything that decides whether a truststore vouches for a client.
+
+    ocsp: the answers known so far; None where OCSP is not enabled. points: None where the distribution points that
+    certificates name are not asked.
+    """
 
     truststore: Truststore
     revocation: RevocationPolicy
     crls: CrlSet
     deny: DenyList
+    ocsp: OcspAnswers | None = None
+    points: DistributionPoints | None = None
 
     @property
     def name(self) -> str:

@@ -1,0 +1,279 @@
+"""Revocation data that comes over the network: CRL URLs, distribution points, OCSP. One feed a truststore.
+
+Nothing here holds up the loop: lists are fetched, verified and indexed by the helper process (fetch.client), answers
+asked for by aiohttp. What has come is looked up at once; what a verdict wants besides is asked for, and the verdict
+made again.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mtlsproxy.config.model import Revocation
+from mtlsproxy.fetch.cache import CacheError
+from mtlsproxy.fetch.client import CrlEvent, FetchClient, HelperFailed, Subscription
+from mtlsproxy.fetch.messages import CrlUrl
+from mtlsproxy.fetch.rules import FetchRules
+from mtlsproxy.revocation.crl import Crl
+from mtlsproxy.revocation.sources import LoadedCrls, SourceError
+from mtlsproxy.runtime.lists import Source
+from mtlsproxy.runtime.material import Material
+from mtlsproxy.telemetry.metrics import Metrics
+from mtlsproxy.verdict.judge import Wanted
+from mtlsproxy.verdict.trust import Trust
+from mtlsproxy.x509.certificate import Certificate
+
+if TYPE_CHECKING:
+    from mtlsproxy.fetch.ocsp_client import OcspClient
+
+MAX_POINTS = 1000
+"""Distribution points kept fetched for a truststore; a CA has one, or a few shards. Further ones are not asked."""
+
+FIRST_FETCH = 2.0
+"""Seconds that a start waits for the first lists: what the disk kept is here at once, a quick server's soon after."""
+
+log = logging.getLogger(__name__)
+
+
+class Feed:
+    """Of one truststore. Also its `DistributionPoints`: which URLs of certificates were asked."""
+
+    def __init__(self, name: str, config: Revocation, trust: Trust, anchors_pem: str, feeds: "Feeds") -> None:
+        self.name = name
+        self.config = config
+        self._feeds = feeds
+        self._issuers = (*trust.truststore.anchors, *trust.truststore.intermediates)
+        urls = [source for source in config.crl.sources if isinstance(source, str)]
+        self._rules = rules_of(config, urls, anchors_pem, config.fetch.timeout)
+        self._subscriptions: dict[str, Subscription] = {}
+        self.issuers: tuple[Certificate, ...] = ()
+        """CAs met in chains alone, whose lists are fetched."""
+        for url in urls:
+            self._subscribe(url, configured=True)
+        self.ocsp: OcspClient | None = None
+        if config.ocsp.enabled:
+            from mtlsproxy.fetch import ocsp_client  # loads aiohttp: only who needs it pays
+
+            responders = [config.ocsp.responder] if config.ocsp.responder is not None else []
+            self.ocsp = ocsp_client.OcspClient(
+                trust.revocation.ocsp,
+                rules_of(config, responders, anchors_pem, config.ocsp.timeout),
+                lambda result: feeds.count_ocsp(name, result),
+                changed=feeds.changed,
+            )
+
+    @property
+    def points(self) -> "Feed | None":
+        """Itself, where certificates' distribution points are asked."""
+        return self if self.config.crl.distribution_points else None
+
+    @property
+    def crls(self) -> tuple[Crl, ...]:
+        """What has been fetched and is in use."""
+        events = (s.latest for s in self._subscriptions.values())
+        return tuple(crl for event in events if event is not None for crl in event.crls)
+
+    @property
+    def events(self) -> Iterable[CrlEvent]:
+        return (s.latest for s in self._subscriptions.values() if s.latest is not None)
+
+    def asked(self, url: str) -> bool:
+        subscription = self._subscriptions.get(url)
+        if subscription is not None:
+            return subscription.latest is not None
+        return len(self._subscriptions) >= MAX_POINTS
+
+    async def ensure(self, wanted: Wanted) -> None:
+        waits = []
+        for url in wanted.points:
+            if url not in self._subscriptions and len(self._subscriptions) < MAX_POINTS:
+                self._subscribe(url, configured=False, issuer=wanted.issuer)
+                if wanted.issuer not in (*self._issuers, *self.issuers):
+                    self.issuers = (*self.issuers, wanted.issuer)
+            if url in self._subscriptions:
+                waits.append(self._first(url))
+        if wanted.ocsp and self.ocsp is not None:
+            waits.append(self.ocsp.ensure([(wanted.certificate, wanted.issuer)]))
+        await asyncio.gather(*waits)
+
+    async def first(self) -> None:
+        """Return when every configured URL has been asked, or lists of it are here from the disk."""
+        await asyncio.gather(*(subscription.first() for subscription in self._subscriptions.values()))
+
+    async def close(self) -> None:
+        for subscription in self._subscriptions.values():
+            subscription.close()
+        if self.ocsp is not None:
+            await self.ocsp.close()
+
+    async def _first(self, url: str) -> None:
+        await self._subscriptions[url].first()
+
+    def _subscribe(self, url: str, *, configured: bool, issuer: Certificate | None = None) -> None:
+        source = CrlUrl(
+            url=url,
+            scope=self.name,
+            named_by="configuration" if configured else "certificate",
+            issuers=self._issuers if issuer is None else (*self._issuers, issuer),
+            rules=self._rules,
+            refresh=self.config.crl.refresh,
+        )
+        self._subscriptions[url] = self._feeds.client().subscribe(source, self._on_event)
+
+    def _on_event(self, event: CrlEvent) -> None:
+        self._feeds.on_crl(self.name, event)
+
+
+def rules_of(config: Revocation, configured: Iterable[str], anchors_pem: str, timeout: float) -> FetchRules:
+    """What this truststore may fetch; `configured` URLs need no permission."""
+    hosts = (url.partition("://")[2].partition("/")[0] for url in configured)
+    return FetchRules.of(
+        configured_hosts=(_host(host) for host in hosts),
+        allowed_hosts=config.fetch.allowed_hosts,
+        max_size=config.fetch.max_size,
+        timeout=timeout,
+        trust_anchors=anchors_pem,
+    )
+
+
+def _host(netloc: str) -> str:
+    """Without port and brackets."""
+    if netloc.startswith("["):
+        return netloc[1:].partition("]")[0]
+    return netloc.partition(":")[0]
+
+
+class Feeds:
+    """All feeds in use, by truststore. `publish` is called on the loop when lists or answers have changed."""
+
+    def __init__(self, folder: Path | None, metrics: Metrics, publish: Callable[[], None]) -> None:
+        """folder: for what is kept on disk, made when it is first needed; None where there is none."""
+        self._folder = folder
+        self._metrics = metrics
+        self._publish = publish
+        self._feeds: dict[str, Feed] = {}
+        self._keys: dict[str, object] = {}
+        self._client: FetchClient | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._due: asyncio.Handle | None = None
+
+    def client(self) -> FetchClient:
+        """Started when the first URL needs it. Raises fetch.cache.CacheError."""
+        if self._client is None:
+            if self._folder is None:
+                raise CacheError("there is no folder to keep fetched CRLs in: set state_dir")
+            self._client = FetchClient(self._folder)
+        return self._client
+
+    async def load_files(self, sources: Sequence[str | Path]) -> LoadedCrls:
+        """CRL files; large ones are read by the helper process. Raises SourceError, CrlError."""
+        try:
+            return await self.client().load_files(sources)
+        except (HelperFailed, CacheError) as error:
+            raise SourceError(error.detail) from error
+
+    def check(self, material: Material) -> None:
+        """Whether `adopt` can do it. Raises CacheError."""
+        revocations = (store.revocation for store in material.loaded.config.truststores.values())
+        if any(config is not None and config.mode != "off" and fetches_lists(config) for config in revocations):
+            self.client()
+
+    def adopt(self, material: Material) -> None:
+        """Feeds for its truststores; those whose settings and issuers are the same go on. Raises CacheError."""
+        revocations = {name: store.revocation for name, store in material.loaded.config.truststores.items()}
+        trusts, pems = material.trusts, material.fetch_anchors
+        wanted: dict[str, object] = {}
+        for name, config in revocations.items():
+            if config is None or config.mode == "off" or not needs_feed(config):
+                continue
+            store = trusts[name].truststore
+            key = (config, store.anchors, store.intermediates, trusts[name].revocation, pems[name])
+            wanted[name] = key
+            if self._keys.get(name) != key:
+                self._retire(name)
+                self._feeds[name] = Feed(name, config, trusts[name], pems[name], self)
+        for name in [n for n in self._feeds if n not in wanted]:
+            self._retire(name)
+        self._keys = wanted
+
+    def _retire(self, name: str) -> None:
+        feed = self._feeds.pop(name, None)
+        if feed is not None:
+            self._spawn(feed.close())
+
+    @property
+    def sources(self) -> Mapping[str, Source]:
+        """What is here, by truststore."""
+        return self._feeds
+
+    async def first(self) -> None:
+        """Wait a moment for the first lists."""
+        if self._feeds:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FIRST_FETCH):
+                    await asyncio.gather(*(feed.first() for feed in self._feeds.values()))
+
+    def resolve(self, wanted: tuple[Wanted, ...], done: Callable[[], None]) -> None:
+        """http1.service.Resolve."""
+        self._spawn(self._resolve(wanted, done))
+
+    async def _resolve(self, wanted: tuple[Wanted, ...], done: Callable[[], None]) -> None:
+        try:
+            feeds = [(self._feeds[want.truststore], want) for want in wanted if want.truststore in self._feeds]
+            await asyncio.gather(*(feed.ensure(want) for feed, want in feeds))
+        finally:
+            done()
+
+    # -- what the sources say --------------------------------------------------------------------------------------
+
+    def on_crl(self, truststore: str, event: CrlEvent) -> None:
+        ok = event.outcome in ("restored", "updated", "unchanged")
+        first = event.crls[0] if event.crls else None
+        issuer = first.issuer if first is not None else ""
+        key_id = first.authority_key_id.hex() if first is not None and first.authority_key_id else ""
+        result = "success" if ok else "failure"
+        self._metrics.crl_refresh_total.cell(truststore, issuer, key_id, result).value += 1
+        if ok:
+            log.info("truststore %s: %s: %s", truststore, event.source.url, event.outcome)
+        else:
+            log.warning("truststore %s: %s: %s; next try at %s", truststore, event.source.url, event.detail,
+                        event.next_at.isoformat(timespec="seconds"))  # fmt: skip
+        if event.outcome != "unchanged":
+            self.changed()
+
+    def count_ocsp(self, truststore: str, result: str) -> None:
+        self._metrics.ocsp_requests_total.cell(truststore, result).value += 1
+
+    def changed(self) -> None:
+        """Several changes of one moment are published together."""
+        if self._due is None:
+            self._due = asyncio.get_running_loop().call_soon(self._publish_now)
+
+    def _publish_now(self) -> None:
+        self._due = None
+        self._publish()
+
+    async def close(self) -> None:
+        for name in list(self._feeds):
+            self._retire(name)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._client is not None:
+            await self._client.close()
+
+    def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def fetches_lists(config: Revocation) -> bool:
+    """Whether CRLs come over the network."""
+    return config.crl.distribution_points or any(isinstance(source, str) for source in config.crl.sources)
+
+
+def needs_feed(config: Revocation) -> bool:
+    """Whether anything of it comes over the network."""
+    return config.ocsp.enabled or fetches_lists(config)

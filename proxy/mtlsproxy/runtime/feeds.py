@@ -48,11 +48,13 @@ class Feed:
         self._issuers = (*trust.truststore.anchors, *trust.truststore.intermediates)
         urls = [source for source in config.crl.sources if isinstance(source, str)]
         self._rules = rules_of(config, urls, anchors_pem, config.fetch.timeout)
-        self._subscriptions: dict[str, Subscription] = {}
+        self._subscriptions: dict[tuple[str, str], Subscription] = {}
+        """By URL and the fingerprint of the issuer whose certificates name it, "" for a configured URL: who is the
+        first to name a URL must not decide whose lists may come from it."""
         self.issuers: tuple[Certificate, ...] = ()
         """CAs met in chains alone, whose lists are fetched."""
         for url in urls:
-            self._subscribe(url, configured=True)
+            self._subscribe(url)
         self.ocsp: OcspClient | None = None
         if config.ocsp.enabled:
             from mtlsproxy.fetch import ocsp_client  # loads aiohttp: only who needs it pays
@@ -80,8 +82,8 @@ class Feed:
     def events(self) -> Iterable[CrlEvent]:
         return (s.latest for s in self._subscriptions.values() if s.latest is not None)
 
-    def asked(self, url: str) -> bool:
-        subscription = self._subscriptions.get(url)
+    def asked(self, url: str, issuer: Certificate) -> bool:
+        subscription = self._subscriptions.get((url, issuer.fingerprint_sha256))
         if subscription is not None:
             return subscription.latest is not None
         return len(self._subscriptions) >= MAX_POINTS
@@ -89,12 +91,13 @@ class Feed:
     async def ensure(self, wanted: Wanted) -> None:
         waits = []
         for url in wanted.points:
-            if url not in self._subscriptions and len(self._subscriptions) < MAX_POINTS:
-                self._subscribe(url, configured=False, issuer=wanted.issuer)
+            key = (url, wanted.issuer.fingerprint_sha256)
+            if key not in self._subscriptions and len(self._subscriptions) < MAX_POINTS:
+                self._subscribe(url, wanted.issuer)
                 if wanted.issuer not in (*self._issuers, *self.issuers):
                     self.issuers = (*self.issuers, wanted.issuer)
-            if url in self._subscriptions:
-                waits.append(self._first(url))
+            if key in self._subscriptions:
+                waits.append(self._first(key))
         if wanted.ocsp and self.ocsp is not None:
             waits.append(self.ocsp.ensure([(wanted.certificate, wanted.issuer)]))
         await asyncio.gather(*waits)
@@ -109,19 +112,24 @@ class Feed:
         if self.ocsp is not None:
             await self.ocsp.close()
 
-    async def _first(self, url: str) -> None:
-        await self._subscriptions[url].first()
+    async def _first(self, key: tuple[str, str]) -> None:
+        """Bounded: many URLs may wait for the same few connections of the helper."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.config.fetch.timeout):
+                await self._subscriptions[key].first()
 
-    def _subscribe(self, url: str, *, configured: bool, issuer: Certificate | None = None) -> None:
+    def _subscribe(self, url: str, issuer: Certificate | None = None) -> None:
+        """issuer: of the certificate that names the URL; None for one of the configuration."""
+        who = issuer.fingerprint_sha256 if issuer is not None else ""
         source = CrlUrl(
             url=url,
-            scope=self.name,
-            named_by="configuration" if configured else "certificate",
-            issuers=self._issuers if issuer is None else (*self._issuers, issuer),
+            scope=f"{self.name}/{who}" if who else self.name,
+            named_by="configuration" if issuer is None else "certificate",
+            issuers=self._issuers if issuer is None else (issuer,),
             rules=self._rules,
             refresh=self.config.crl.refresh,
         )
-        self._subscriptions[url] = self._feeds.client().subscribe(source, self._on_event)
+        self._subscriptions[url, who] = self._feeds.client().subscribe(source, self._on_event)
 
     def _on_event(self, event: CrlEvent) -> None:
         self._feeds.on_crl(self.name, event)

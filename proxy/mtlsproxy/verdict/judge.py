@@ -151,7 +151,7 @@ def _wanted(outcome: Verified, revocation: RevocationResult, trust: Trust) -> tu
     points: dict[Certificate, tuple[str, ...]] = {}
     if trust.points is not None and revocation.reason is not Reason.REVOKED and revocation.source != "exempt":
         known = trust.points.asked
-        points = {c: tuple(url for url in c.crl_urls if not known(url)) for c, _ in pairs}
+        points = {c: tuple(url for url in c.crl_urls if not known(url, issuer)) for c, issuer in pairs}
     return tuple(
         Wanted(trust.name, certificate, issuer, certificate in asked, points.get(certificate, ()))
         for certificate, issuer in pairs

@@ -13,6 +13,7 @@ from mtlsproxy.config.scalars import Instant, Name, Text
 from mtlsproxy.identity.client import Client
 from mtlsproxy.revocation.decide import CrlSet, RevocationPolicy
 from mtlsproxy.revocation.ocsp_answers import OcspAnswers
+from mtlsproxy.x509.certificate import Certificate
 from mtlsproxy.x509.evidence import Check, Result
 from mtlsproxy.x509.policy import Truststore
 
@@ -114,9 +115,9 @@ def _api_group(denials: Iterable[Denial]) -> _Group:
 
 
 class DistributionPoints(Protocol):
-    """Which CRL URLs that certificates name have been asked, successfully or not."""
+    """Which CRL URLs that certificates name have been asked for an issuer's lists, successfully or not."""
 
-    def asked(self, url: str) -> bool: ...
+    def asked(self, url: str, issuer: Certificate) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)

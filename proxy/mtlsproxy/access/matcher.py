@@ -146,11 +146,15 @@ def _serial(field: str, value: str, use: Use) -> _Condition:
 
 def _issuer(field: str, value: str, use: Use) -> _Condition:
     key = name_key(pyca.Name.from_rfc4514_string(value))
-    return lambda client: client.issuer_key == key, frozenset({(field, _issuer_text(key))})
+    # openssl prints the other order: an entry that refuses takes both, for it must not fail to hit.
+    names = (key, key[::-1]) if use is Use.DENY else (key,)
+    return lambda client: client.issuer_key in names, frozenset({(field, _issuer_text(key))})
 
 
 def _issuer_text(key: NameKey) -> str:
-    return repr([sorted(rdn) for rdn in key])
+    """The same for both orders: an index is asked for candidates, the test decides."""
+    forward = [sorted(rdn) for rdn in key]
+    return repr(min(forward, forward[::-1]))
 
 
 def _hash(value_of: Callable[[Client], str]) -> Callable[[str, str, Use], _Condition]:

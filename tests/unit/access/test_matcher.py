@@ -183,6 +183,32 @@ def test_the_issuer_is_compared_as_a_name_not_as_text() -> None:
     assert not compile_match(entry(issuer="CN=CA,O=Example")).matches(spoof)
 
 
+@pytest.mark.parametrize("written", ["CN=Client CA,OU=Trust,O=Globex", "O=globex,OU=Trust,CN=Client CA"])
+def test_deny_takes_the_issuer_in_the_order_of_openssl_too(written: str) -> None:
+    """Copied from `openssl x509 -issuer`, which prints names from the root down, an entry would deny nobody."""
+    issued = client(issuer=x509.Name.from_rfc4514_string("CN=Client CA,OU=Trust,O=Globex"))
+    others = [
+        client(issuer=x509.Name.from_rfc4514_string(name))
+        for name in ("CN=Client CA,O=Globex", "OU=Trust,CN=Client CA,O=Globex", "CN=Client CA,OU=Trust,O=Acme")
+    ]
+    denying = compile_match(entry(issuer=written), Use.DENY)
+    for rules in (RuleList([denying]), RuleList([*(compile_match(e, Use.DENY) for e in FILLER), denying])):
+        assert rules.first(issued) == len(rules) - 1
+        assert [rules.first(other) for other in others] == [None] * len(others)
+
+
+def test_allow_takes_the_issuer_in_the_order_of_rfc_4514_alone() -> None:
+    """Two CAs whose names are each other's reverse are two CAs: nobody is let in by a guess."""
+    issued = client(issuer=x509.Name.from_rfc4514_string("CN=Client CA,O=Globex"))
+    for fillers in ([], FILLER):
+        forward, backward = (
+            RuleList([*map(compile_match, fillers), compile_match(entry(issuer=name))])
+            for name in ("CN=Client CA,O=Globex", "O=Globex,CN=Client CA")
+        )
+        assert forward.first(issued) == len(fillers)
+        assert backward.first(issued) is None
+
+
 def test_every_field_of_an_entry_must_match() -> None:
     matcher = compile_match(entry(dns="*.example.org", organizational_unit="payments"))
     both = replace(BASE, dns=("a.example.org",), organizational_units=("payments",))

@@ -1,13 +1,14 @@
 """A proxy with one verified client, and an upstream: scripted (`upstream`) or played by the test itself (`by_hand`)."""
 
 import contextlib
+import socket
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
 from tests.integration.certificates import Identity
-from tests.integration.clients import Connection, client_context, tls
+from tests.integration.clients import PATIENCE, Connection, client_context, tls
 from tests.integration.conftest import Material, Start
 from tests.integration.harness import RunningProxy, Tree
 from tests.integration.http.peers import Listening, listening
@@ -28,6 +29,25 @@ class Served:
     def connect(self) -> Iterator[Connection]:
         with tls(self.port, self.context) as connection:
             yield connection
+
+    @contextlib.contextmanager
+    def connect_narrowly(self, takes: int = 8192) -> Iterator[Connection]:
+        """A client whose kernel takes about `takes` bytes that it has not read, and the proxy's for it as many."""
+        for accepting in self.proxy.proxy.listeners["internal"].acceptor._sockets:
+            accepting.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, takes)  # what is accepted inherits it
+        with socket.socket() as raw:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, takes)
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1400)  # else it announces no room before all is free
+            raw.settimeout(PATIENCE)
+            raw.connect(("127.0.0.1", self.port))
+            with self.context.wrap_socket(raw, server_hostname="proxy.test", suppress_ragged_eofs=False) as sock:
+                yield Connection(sock)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the proxy keeps for its clients."""
+        service = self.proxy.proxy.listeners["internal"].service
+        return self.proxy.call(lambda: sum(connection._stream.unsent for connection in service.connections))
 
 
 @pytest.fixture(scope="session")

@@ -6,14 +6,19 @@ import socket
 import ssl
 import threading
 import time
+from asyncio import AbstractEventLoop
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.clients import Connection, request, tls
+from tests.integration.clients import PATIENCE, Connection, request, tls
 from tests.integration.harness import RunningCommand, Tree, eventually, running_command
-from tests.integration.http.conftest import Serve
+from tests.integration.http.conftest import Serve, Served
 from tests.integration.http.peers import Listening, Peer, settled, swallow
+
+from mtlsproxy.transport import stream
+from mtlsproxy.transport.wheel import TimerWheel
+from mtlsproxy.upstream.pool import Lendable, Server
 
 GIB = 1024 * 1024 * 1024
 MIB = 1024 * 1024
@@ -34,17 +39,18 @@ def resident(command: RunningCommand) -> int:
 
 
 class Pump:
-    """Sends `size` bytes from a thread, as fast as they are taken. sent: how many were."""
+    """Sends `size` bytes from a thread, as fast as they are taken, behind `first`. sent: how many were."""
 
-    def __init__(self, sock: socket.socket, size: int) -> None:
+    def __init__(self, sock: socket.socket, size: int, first: bytes = b"") -> None:
         self.sent = 0
         sock.settimeout(60)
-        self._thread = threading.Thread(target=self._run, args=(sock, size), daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(sock, size, first), daemon=True)
         self._thread.start()
 
-    def _run(self, sock: socket.socket, size: int) -> None:
+    def _run(self, sock: socket.socket, size: int, first: bytes) -> None:
         block = b"x" * 65536
         try:
+            sock.sendall(first)
             while self.sent < size:
                 self.sent += sock.send(block[: size - self.sent])
         except (OSError, ssl.SSLError, ValueError):
@@ -153,11 +159,121 @@ def test_a_slow_reader_gets_everything(serve: Serve, config: Tree, by_hand: List
         assert swallow(client, size) == hashlib.sha256(b"x" * size).hexdigest()
 
 
-def test_a_slow_reader_leaves_no_deaf_connection_behind(serve: Serve, by_hand: Listening) -> None:
-    """An upstream connection that was paused for one client reads again for the next."""
+def test_a_client_that_reads_little_by_little_is_not_let_go(config: Tree, serve: Serve, by_hand: Listening) -> None:
+    """timeouts.write is for who takes nothing at all: less than the kernel passes on in that time is enough."""
+    config["listeners"][0]["timeouts"] = {"write": "300ms"}
+    size = 8 * MIB
     served = serve()
-    body = b"HTTP/1.1 200 OK\r\nContent-Length: 50000\r\n\r\n" + b"x" * 50_000
-    with served.connect() as slow, served.connect() as other:
+    with narrow_reader(served) as client:
+        client.send(request())
+        peer = by_hand.accept()
+        peer.answer(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        Pump(peer.sock, size)
+        client.until(b"\r\n\r\n")
+        ends, taken = time.monotonic() + 1.5, 0
+        while time.monotonic() < ends:
+            taken += len(client.exactly(50_000))
+            time.sleep(0.05)
+        assert taken < size // 2
+        swallow(client, size - taken)
+
+
+@contextlib.contextmanager
+def narrow_reader(served: Served) -> Iterator[Connection]:
+    """Whose own kernel takes little, and the proxy's much: what it reads is seen there long before here."""
+    with socket.socket() as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        raw.settimeout(PATIENCE)
+        raw.connect(("127.0.0.1", served.port))
+        with served.context.wrap_socket(raw, server_hostname="proxy.test") as sock:
+            yield Connection(sock)
+
+
+def test_the_end_of_a_closing_answer_has_the_time_that_its_client_needs(
+    serve: Serve, by_hand: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Connection: close. All of the answer is here, and its client takes some of it within each FLUSH (10 s)."""
+    monkeypatch.setattr(stream, "FLUSH", 0.3)
+    size = 100_000
+    with serve().connect_narrowly() as client:
+        client.send(request("/", "Connection: close"))
+        peer = by_hand.accept()
+        peer.answer(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size)
+        client.until(b"\r\n\r\n")
+        ends, taken = time.monotonic() + 1.2, 0
+        while time.monotonic() < ends:
+            taken += len(client.exactly(2_000))
+            time.sleep(0.05)
+        assert taken < size - 30_000, "some of it is still the proxy's to send"
+        swallow(client, size - taken)
+        assert client.ended()
+
+
+def test_a_closing_answer_that_nobody_takes_is_given_up(
+    serve: Serve, by_hand: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The refused case of the above."""
+    monkeypatch.setattr(stream, "FLUSH", 0.2)
+    served = serve()
+    with served.connect_narrowly() as client:
+        client.send(request("/", "Connection: close"))
+        by_hand.accept().answer(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000)
+        client.until(b"\r\n\r\n")
+        eventually(lambda: not served.proxy.series("connections"))
+
+
+def test_an_upload_is_held_back_from_its_first_bytes(serve: Serve, by_hand: Listening) -> None:
+    """What came with the head is as much as one read takes, and fills the upstream's stream before it is even lent."""
+    served, size = serve(), 40 * MIB
+    narrow_upstreams(served)
+    with served.connect() as client:
+        stalls, release = threading.Event(), threading.Event()
+        stall = threading.Thread(
+            target=served.proxy.call, args=(lambda: (stalls.set(), release.wait(PATIENCE)),), daemon=True
+        )
+        stall.start()
+        assert stalls.wait(PATIENCE)
+        pump = Pump(client.sock, size, request("/", f"Content-Length: {size}", method="POST"))
+        settled(lambda: pump.sent)  # all that fits waits when the loop goes on: it comes in the largest pieces
+        release.set()
+        stall.join()
+        peer = by_hand.accept()
+        settled(lambda: pump.sent)
+        assert pump.sent < size // 2
+        assert kept_for_upstreams(served) < MIB
+        peer.head()
+        swallow(peer, MIB)
+
+
+def narrow_upstreams(served: Served) -> None:
+    """Connections that are made from now on take little at once, as over a real network."""
+    upstream = served.proxy.proxy.pools.upstreams["recorder"]
+    make = upstream._make
+
+    def narrowly(loop: AbstractEventLoop, wheel: TimerWheel, sock: socket.socket, server: Server) -> Lendable:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+        return make(loop, wheel, sock, server)
+
+    upstream._make = narrowly
+
+
+def kept_for_upstreams(served: Served) -> int:
+    service = served.proxy.proxy.listeners["internal"].service
+
+    def kept() -> int:
+        origins = [connection._exchange and connection._exchange._origin for connection in service.connections]
+        return sum(origin.stream.unsent for origin in origins if origin)
+
+    return served.proxy.call(kept)
+
+
+@pytest.mark.parametrize("size", [50_000])
+def test_a_slow_reader_leaves_no_deaf_connection_behind(serve: Serve, by_hand: Listening, size: int) -> None:
+    """An upstream connection that was paused for one client reads again for the next, be its answers large or small
+    (those are written in one piece, when the connection is given back already)."""
+    served = serve()
+    body = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size
+    with served.connect_narrowly() as slow, served.connect() as other:
         slow.send(request())
         peer = by_hand.accept()
         asked = fill(slow, peer, body)
@@ -176,4 +292,4 @@ def fill(slow: Connection, peer: Peer, body: bytes) -> bool:
         except TimeoutError:
             return True
         slow.send(request())
-    raise AssertionError("25 MB went to a client that does not read")
+    raise AssertionError("500 answers went to a client that does not read")

@@ -100,6 +100,27 @@ def test_answers_without_content_leave_the_connection_usable(
     assert len(upstream.received) == 1
 
 
+def test_an_empty_answer_keeps_the_upstreams_connection(served: Served, upstream: RecordingUpstream) -> None:
+    upstream.answer(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
+    with served.connect() as client:
+        assert [client.get().status for _ in range(5)] == [201] * 5
+    assert len(upstream.received) == 1
+
+
+def test_the_asterisk_passes_to_whoever_may_use_the_root(
+    config: Tree, upstream: RecordingUpstream, serve: Serve
+) -> None:
+    """`OPTIONS *` (RFC 9110 §7.1): matched as `/`, forwarded as it is."""
+    config["routes"].insert(
+        0, config["routes"][0] | {"name": "root", "paths": ["/"], "allow": [{"common_name": "nobody"}]}
+    )
+    config["routes"][0]["methods"] = ["GET"]
+    with serve().connect() as client:
+        client.send(request("*", method="OPTIONS"))
+        assert client.response().status == 200
+    assert upstream.requests[0].line == "OPTIONS * HTTP/1.1"
+
+
 def test_an_answer_to_head_says_what_a_get_would_get(served: Served, upstream: RecordingUpstream) -> None:
     """With a length, with chunks and until close: no body follows, and the connection goes on."""
     for framing, length in [(b"Content-Length: 5\r\n", ["5"]), (b"Transfer-Encoding: chunked\r\n", []), (b"", [])]:

@@ -70,6 +70,12 @@ def test_via_is_appended_to() -> None:
     assert b"Via: 1.0 a, 1.1 b, 1.1 mtlsproxy" in lines(forwarded(head(b"Via: 1.0 a", b"Via: 1.1 b")))
 
 
+def test_via_says_by_which_version_it_was_asked() -> None:
+    """RFC 9110 §7.6.3: received-protocol is the client's."""
+    for sent, via in (([], b"Via: 1.0 mtlsproxy"), ([b"Via: 1.1 a"], b"Via: 1.1 a, 1.0 mtlsproxy")):
+        assert via in lines(forwarded(head(*sent, line=b"GET / HTTP/1.0")))
+
+
 def test_the_host_of_the_server_is_left_to_who_knows_it() -> None:
     request = Forwarding("192.0.2.1").request(parse(head()), admission(host_of_server=True), b"i")
     assert lines(request)[1] == b"Host: "

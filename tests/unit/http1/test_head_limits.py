@@ -39,6 +39,25 @@ def test_each_limit_is_inclusive() -> None:
     assert refused(head(*[b"X: 1"] * 5), SMALL) is Reason.HEADERS_TOO_LARGE
 
 
+def test_limits_do_not_depend_on_how_a_head_is_cut() -> None:
+    """Fields of exactly the limit pass however they come; one byte more is refused, at the latest when all is there."""
+    host = len(b"Host: example.test\r\n")
+    rest = [b"A: " + b"a" * 45, b"B: " + b"b" * (120 - host - 50 - 5)]
+    data = head(*rest)
+    parse(data, SMALL)
+    for end in range(len(data)):
+        parser(SMALL).check_partial(data[:end])
+    assert refused(head(rest[0], rest[1] + b"b"), SMALL) is Reason.HEADERS_TOO_LARGE
+
+
+def test_the_request_line_is_no_header_field() -> None:
+    """header_field is not for it, also where the fields together are longer than one may be."""
+    limits = HeadLimits(request_line=200, header_field=50, headers=120, header_count=5)
+    line = b"GET /" + b"a" * 100 + b" HTTP/1.1"
+    assert parse(head(b"A: " + b"a" * 45, line=line), limits).path == line.split()[1]
+    assert refused(head(b"A: " + b"a" * 48, line=line), limits) is Reason.HEADERS_TOO_LARGE
+
+
 def test_fields_that_are_dropped_count_too() -> None:
     assert refused(head(*[b"X-Client-Id: 1"] * 5), SMALL) is Reason.HEADERS_TOO_LARGE
 

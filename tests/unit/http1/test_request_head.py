@@ -198,6 +198,16 @@ def test_any_other_host_is_refused(value: bytes) -> None:
     assert refused(head(host=value)) is B
 
 
+def test_white_space_behind_a_value_is_not_part_of_it() -> None:
+    """RFC 9112 §5: also where we read the value ourselves."""
+    assert fields_of(parse(head(b"X: \t a b \t", b"Y: "))) == [(b"X", b"a b"), (b"Y", b"")]
+    assert parse(head(host=b"a.test \t")).host_field == b"a.test"
+    assert parse(head(b"Content-Length: 5 \t")).content_length == 5
+    assert parse(head(b"Transfer-Encoding: chunked ")).chunked
+    assert parse(head(b"Expect: 100-continue ", b"Content-Length: 1")).expects_continue
+    assert not parse(head(b"Connection: close ")).keep_alive
+
+
 def test_one_host_is_the_rule() -> None:
     """RFC 9112 §3.2: none and two are errors, equal ones too."""
     assert refused(head(host=None)) is B

@@ -41,6 +41,7 @@ def test_a_plain_answer_is_read() -> None:
         (b"HTTP/1.1 200", 200, b""),
         (b"HTTP/1.1 103 Early Hints", 103, b"Early Hints"),
         (b"HTTP/1.1 599 What", 599, b"What"),
+        (b"HTTP/1.1 200 all\tis w\xfcll", 200, b"all\tis w\xfcll"),
     ],
 )
 def test_status_lines(line: bytes, status: int, phrase: bytes) -> None:
@@ -70,6 +71,12 @@ def test_status_lines(line: bytes, status: int, phrase: bytes) -> None:
         b" HTTP/1.1 200 OK",
         b"HTTP/1.1 200 a\rb",
         b"HTTP/1.1 200 a\nb",
+        b"HTTP/1.1 200 a\x00b",
+        b"HTTP/1.1 200 a\x1b[31mb",
+        b"HTTP/1.1 200 a\x7fb",
+        b"HTTP/1.1 200 \x08",
+        b"RTSP/1.0 200 OK",
+        b"RTSP/1.1 200 OK",
         b"GET / HTTP/1.1",
     ],
 )
@@ -85,6 +92,8 @@ def test_other_status_lines_are_refused(line: bytes) -> None:
         ([b"content-length: 7"], 7, False),
         ([b"Transfer-Encoding: chunked"], None, True),
         ([b"transfer-encoding: Chunked"], None, True),
+        ([b"Content-Length: 5 \t"], 5, False),
+        ([b"Transfer-Encoding: chunked "], None, True),
     ],
 )
 def test_framing(lines: list[bytes], length: int | None, chunked: bool) -> None:
@@ -139,7 +148,10 @@ def test_ambiguous_or_malformed_answers_are_refused(lines: list[bytes]) -> None:
         (b"HTTP/1.1 204 No Content", [], True),
         (b"HTTP/1.1 304 Not Modified", [b"Content-Length: 5"], True),
         (b"HTTP/1.1 200 OK", [b"Connection: keep-alive", b"Content-Length: 5"], True),
+        (b"HTTP/1.1 200 OK", [b"Content-Length: 0"], True),
+        (b"HTTP/1.1 200 OK", [b"Connection: x-enclosed", b"Content-Length: 5"], True),
         (b"HTTP/1.1 200 OK", [b"Connection: close"], False),
+        (b"HTTP/1.1 200 OK", [b"Connection: x-a ,close "], False),
         (b"HTTP/1.1 200 OK", [b"Connection: Close", b"Content-Length: 5"], False),
         (b"HTTP/1.1 200 OK", [b"Connection: keep-alive", b"Connection: close", b"Content-Length: 5"], False),
         (b"HTTP/1.1 304 Not Modified", [b"Connection: close"], False),
@@ -151,6 +163,11 @@ def test_ambiguous_or_malformed_answers_are_refused(lines: list[bytes]) -> None:
 def test_what_is_used_again(line: bytes, lines: list[bytes], keep_alive: bool) -> None:
     """RFC 9112 §9.3. (An answer until close is never followed by another one: that is the origin's to know.)"""
     assert parse_response_head(head(*lines, line=line)).keep_alive is keep_alive
+
+
+def test_white_space_around_a_value_is_not_part_of_it() -> None:
+    """RFC 9112 §5."""
+    assert fields_of(parse_response_head(head(b"X: \t a b \t", b"Y: "))) == [(b"X", b"a b"), (b"Y", b"")]
 
 
 def test_hop_by_hop_fields_and_those_that_connection_names_do_not_pass() -> None:

@@ -138,6 +138,21 @@ async def test_the_next_address_is_tried_when_one_refuses(
         assert sock.getpeername() == server.getsockname()
 
 
+async def test_an_address_family_that_the_kernel_lacks_is_passed_over(
+    wheel: TimerWheel, server: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As IPv6 in many containers; alone, it says so at once."""
+    lacking = (socket.AF_IPX, ("::1", 80, 0, 0))
+    resolves_to(monkeypatch, lacking, (socket.AF_INET, ("127.0.0.1", port_of(server))))
+    _, outcome = attempt(wheel, "several.test", 80)
+    with await outcome.word() as sock:
+        assert sock.getpeername() == server.getsockname()
+    resolves_to(monkeypatch, lacking)
+    _, outcome = attempt(wheel, "several.test", 80)
+    reason, detail = await outcome.word()
+    assert (reason, "not supported" in detail) == (Reason.UPSTREAM_UNAVAILABLE, True)
+
+
 async def test_the_last_address_says_why_when_all_refuse(wheel: TimerWheel, monkeypatch: pytest.MonkeyPatch) -> None:
     resolves_to(monkeypatch, *[(socket.AF_INET, ("127.0.0.1", closed_port())) for _ in range(3)])
     _, outcome = attempt(wheel, "several.test", 80)

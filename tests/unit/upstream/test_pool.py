@@ -22,6 +22,7 @@ class Lent:
         self.sock = sock
         self.server = server
         self.lent_before = False
+        self.is_stale = False
         self.resting: list[float] = []
 
     def rest(self, seconds: float) -> None:
@@ -37,9 +38,9 @@ class Lent:
 
 
 class Borrower:
-    def __init__(self, response_timeout: float = PATIENCE) -> None:
+    def __init__(self, response_timeout: float = PATIENCE, *, only_once: bool = False) -> None:
         self.response_timeout = response_timeout
-        self.only_once = False
+        self.only_once = only_once
         self.got: Lent | None = None
         self.refused: tuple[Reason, str] | None = None
         self.again: bool | None = None
@@ -203,6 +204,18 @@ async def test_a_connection_that_ends_while_it_rests_is_not_lent(pool: Pool) -> 
     two.end()
     assert upstream.servers[0].open == 1
     assert await borrowed(upstream) is one
+
+
+async def test_who_asks_only_once_gets_none_that_the_server_has_closed(pool: Pool) -> None:
+    """Nor does it matter how many of them there are: all are passed over, in one turn of the loop."""
+    upstream = pool.upstream(max_connections=100)
+    lent = [await borrowed(upstream) for _ in range(100)]
+    for connection in lent:
+        upstream.give_back(connection)
+    for connection in lent[1:]:
+        connection.is_stale = True
+    assert await borrowed(upstream, Borrower(only_once=True)) is lent[0]
+    assert [connection.sock.fileno() for connection in lent[1:]] == [-1] * 99
 
 
 async def test_a_withdrawn_connection_is_not_lent_though_its_end_comes_later(pool: Pool) -> None:

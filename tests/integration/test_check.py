@@ -165,6 +165,49 @@ def test_each_warning_is_a_line_with_its_place_and_strict_refuses(sound: Tree, w
     assert check(file, "--strict", "--format", "json").exit_code == 1
 
 
+def test_an_issuer_that_is_no_loaded_ca_is_a_warning(sound: Tree, write: Write, tmp_path: Path) -> None:
+    """Such an entry matches nobody. Denying takes openssl's order of names too, allowing does not."""
+    right = "CN=Client CA,O=mtlsproxy development"
+    turned = "O=mtlsproxy development,CN=Client CA"
+    deny_file = tmp_path / "deny.yaml"
+    deny_file.write_text(f"- {{serial: '1', issuer: '{turned}'}}\n- {{serial: '2', issuer: CN=Gone}}\n")
+    sound["truststores"]["partners"] |= {
+        "deny": [{"issuer": right}, {"issuer": turned}, {"issuer": right.replace("Client", "Cleint")}],
+        "deny_file": str(deny_file),
+    }
+    sound["routes"][0]["allow"] = [{"issuer": right, "dns": "a.example"}, {"issuer": turned, "dns": "b.example"}]
+    sound["routes"][0]["deny"] = [{"issuer": turned}, {"issuer": "CN=Stranger"}]
+    warnings = {w["path"]: w["message"] for w in found(write(sound))["warnings"]}
+    assert sorted(warnings) == [
+        "routes[0].allow[1].issuer",
+        "routes[0].deny[1].issuer",
+        "truststores.partners.deny[2].issuer",
+        "truststores.partners.deny_file",
+    ]
+    reverse = f"(did you mean {right}? openssl prints names in the reverse order)"
+    assert reverse in warnings["routes[0].allow[1].issuer"]
+    assert f"(did you mean {right}?)" in warnings["truststores.partners.deny[2].issuer"]
+    assert warnings["routes[0].deny[1].issuer"].startswith("CN=Stranger is no loaded CA's name (known: ")
+    assert warnings["truststores.partners.deny_file"].startswith(f"{deny_file}: [1].issuer: CN=Gone is no")
+    assert check(write(sound), "--strict").exit_code == 1
+
+
+def test_an_issuer_is_looked_for_among_the_cas_of_its_own_truststores(sound: Tree, write: Write) -> None:
+    """What another truststore trusts issues no client of this one; an intermediate does."""
+    pki = sound["truststores"]["partners"]["trust_anchors"][0].removesuffix("client-ca.pem")
+    issuer = "CN=Client CA,O=mtlsproxy development"
+    sound["truststores"]["partners"]["deny"] = [{"serial": "1", "issuer": issuer}]
+    sound["truststores"]["partners"]["trust_anchors"] = [f"{pki}root.pem"]
+    sound["truststores"]["partners"]["revocation"]["crl"]["sources"] = [f"{pki}crls/root.pem"]
+    sound["truststores"]["other"] = {"trust_anchors": [f"{pki}client-ca.pem"]}
+    sound["listeners"][0]["client_auth"]["truststores"] = ["partners", "other"]
+    paths = [w["path"] for w in found(write(sound))["warnings"]]
+    assert "truststores.partners.deny[0].issuer" in paths
+    sound["truststores"]["partners"]["intermediates"] = [f"{pki}client-ca.pem"]
+    paths = [w["path"] for w in found(write(sound))["warnings"]]
+    assert "truststores.partners.deny[0].issuer" not in paths
+
+
 def test_what_will_soon_be_a_problem_is_a_warning(
     sound: Tree, write: Write, material: Material, tmp_path: Path
 ) -> None:

@@ -45,11 +45,11 @@ def command(config: Path, strict: bool, output_format: str) -> None:
     now = datetime.now(UTC)
     try:
         material = _load(load_config(config, os.environ), now)
+        warnings = _warnings(material)
     except ConfigErrors as errors:
         if output_format == "json":
             print_json({"ok": False, "file": str(config), "errors": findings(errors.errors)})
         raise BadInput(str(errors)) from errors
-    warnings = _warnings(material)
     found = inventory(material, warnings, now)
     if output_format == "json":
         print_json({"ok": True, "file": str(config), "errors": [], **found})
@@ -81,15 +81,16 @@ def _load(loaded: "LoadedConfig", now: "datetime") -> "Material":
 
 
 def _warnings(material: "Material") -> "tuple[ConfigWarning, ...]":
-    """The material's, and what this Python cannot do of what the file asks for."""
+    """The material's, those of entries that match nobody, and what this Python cannot do of what the file asks for."""
+    from mtlsproxy.cli.issuers import unknown_issuers
     from mtlsproxy.config.errors import ConfigWarning
     from mtlsproxy.tls import native
 
+    found = {*material.warnings, *unknown_issuers(material)}
     missing = native.unavailable_because()
-    asking = [n for n, x in enumerate(material.loaded.config.listeners) if x.client_auth.advertise_ca_names]
-    if missing is None:
-        return material.warnings
-    places = [material.loaded.error(f"listeners[{n}].client_auth.advertise_ca_names", "") for n in asking]
-    message = f"acceptable CA names are not advertised: {missing}"
-    unmet = [ConfigWarning(place.file, place.line, place.column, place.path, message) for place in places]
-    return tuple(sorted({*material.warnings, *unmet}))
+    if missing is not None:
+        asking = [n for n, x in enumerate(material.loaded.config.listeners) if x.client_auth.advertise_ca_names]
+        message = f"acceptable CA names are not advertised: {missing}"
+        places = [material.loaded.error(f"listeners[{n}].client_auth.advertise_ca_names", "") for n in asking]
+        found |= {ConfigWarning(place.file, place.line, place.column, place.path, message) for place in places}
+    return tuple(sorted(found))

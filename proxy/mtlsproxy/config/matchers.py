@@ -91,7 +91,10 @@ def _distinguished_name(text: str) -> str:
     try:
         Name.from_rfc4514_string(text)
     except ValueError as error:
-        raise ValueError(f"{text!r} is not a distinguished name such as CN=Client CA,O=Example (RFC 4514)") from error
+        raise ValueError(
+            f"{text!r} is not a distinguished name such as CN=Client CA,O=Example (RFC 4514); "
+            "openssl x509 -noout -issuer -nameopt RFC2253 prints one"
+        ) from error
     return text
 
 

@@ -14,6 +14,8 @@ our own counting and chunk decoding, and both are written anew.
     exchange      one request and its answer, between a downstream and an upstream connection
     downstream    a client's connection
     origin        an upstream server's connection
+    standing      is a connection's client still who it was
+    refuser       says no: the answer and its record
     record        what becomes of a request in metrics and logs
     service       what all connections of a listener share
 """

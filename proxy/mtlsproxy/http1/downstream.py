@@ -1,35 +1,25 @@
 """A client's connection: reads requests one at a time, has each judged, and answers or forwards it."""
 
-import math
 import os
-from time import perf_counter, time
+from time import perf_counter
 
-from mtlsproxy.http1.answers import problem
 from mtlsproxy.http1.body import Body, ChunkedBody, LengthBody
 from mtlsproxy.http1.errors import BadMessage
 from mtlsproxy.http1.exchange import Exchange
 from mtlsproxy.http1.forwarding import Forwarding
 from mtlsproxy.http1.gate import Refusal, ServedHosts, judge_request
 from mtlsproxy.http1.record import Recorder
+from mtlsproxy.http1.refuser import CLOSING, Refuser
 from mtlsproxy.http1.request_head import RequestHead, RequestHeadParser
 from mtlsproxy.http1.service import Service
+from mtlsproxy.http1.standing import Standing
 from mtlsproxy.http1.visitor import Visitor
 from mtlsproxy.reasons import Reason
 from mtlsproxy.tls.acceptor import Established
 
-_CLOSING = frozenset(
-    {
-        Reason.BAD_REQUEST,
-        Reason.URI_TOO_LONG,
-        Reason.HEADERS_TOO_LARGE,
-        Reason.BODY_TOO_LARGE,
-        Reason.REQUEST_TIMEOUT,
-        Reason.EXPECTATION_FAILED,
-        Reason.NOT_IMPLEMENTED,
-        Reason.VERSION_NOT_SUPPORTED,
-    }
-)
-"""After these the bytes that follow cannot be trusted to be a request."""
+DRAIN_GRACE = 0.5
+"""Seconds that an idle connection stays when its listener ends: closing it at once would cut off requests that are on
+their way, and clients cannot tell whether those were heard."""
 
 _IDLE, _HEAD, _BODY, _ANSWER = range(4)
 
@@ -38,42 +28,18 @@ class Downstream:
     """Handler of a TLS stream, from the end of the handshake to the end of the connection."""
 
     __slots__ = (
-        "_asking",
-        "_body",
-        "_buffer",
-        "_count",
-        "_exchange",
-        "_forwarding",
-        "_held",
-        "_id_prefix",
-        "_owed",
-        "_parser",
-        "_peer_ended",
-        "_rules",
-        "_served",
-        "_service",
-        "_state",
-        "_stream",
-        "_timer",
-        "_told",
-        "_write_timer",
-        "_writing_paused",
-        "deadline",
-        "ending",
-        "established",
-        "idle_since",
-        "recorder",
-        "visitor",
-    )
+        "_body", "_buffer", "_count", "_exchange", "_forwarding", "_held", "_id_prefix", "_owed", "_parser",
+        "_peer_ended", "_refuser", "_served", "_service", "_standing", "_state", "_stream", "_timer", "_write_timer",
+        "_writing_paused", "ending", "established", "idle_since", "recorder",
+    )  # fmt: skip
 
     def __init__(self, service: Service, established: Established, visitor: Visitor) -> None:
         self._service = service
-        self._rules = service.rules
         self.established = established
-        self.visitor = visitor
-        self.deadline = _deadline_of(visitor)
         self.recorder = Recorder(service, established, visitor)
+        self._standing = Standing(service, established.presented, visitor, self.recorder, self._answered)
         self._stream = established.stream
+        self._refuser = Refuser(established.stream, self.recorder)
         self._parser = RequestHeadParser(service.limits, service.rules.fields)
         self._forwarding = Forwarding(established.address[0])
         self._served = ServedHosts(established.context)
@@ -84,9 +50,6 @@ class Downstream:
         self._exchange: Exchange | None = None
         self._held = False
         self._peer_ended = False
-        self._asking = False
-        self._told = False
-        """Whether the refusal of this client has been recorded."""
         self._state = _IDLE
         self.ending = False
         self.idle_since = service.wheel.now
@@ -144,9 +107,7 @@ class Downstream:
         self._timer.close()
         self._write_timer.close()
         self._service.connections.discard(self)
-        verdict = self.visitor.verdict
-        if verdict.reason is not None and not self._told:
-            self.recorder.let_go(verdict.reason, verdict.detail)  # it never asked for anything
+        self._refuser.client()  # who never asked for anything has not been told
         exchange, self._exchange = self._exchange, None
         self._body = None
         self._buffer = b""
@@ -163,7 +124,7 @@ class Downstream:
         """Take as many requests from `data` as can be answered at once; keep the rest."""
         self._buffer = b""
         while data and self._exchange is None and not self.ending and not self._writing_paused:
-            if (self._rules is not self._service.rules or time() >= self.deadline) and not self._judge_again():
+            if self._standing.is_over and not self._judge_again():
                 break  # an answer about its certificate is on its way: the request waits for it
             if data.startswith(b"\r\n"):  # a stray line end before a request (RFC 9112 §2.2)
                 data = data[2:]
@@ -178,7 +139,7 @@ class Downstream:
                 return
             if self._state == _HEAD:
                 break
-        if self._peer_ended and self._exchange is None and not (self._writing_paused or self._asking):
+        if self._peer_ended and self._exchange is None and not (self._writing_paused or self._standing.asking):
             self._stop()
         elif self._state == _HEAD:
             return
@@ -221,12 +182,9 @@ class Downstream:
     def _begin(self, head: RequestHead, began: float) -> None:
         """Judge a request: an answer goes out here and now, or an exchange begins."""
         service = self._service
-        rules = self._rules
-        request_id = head.request_id
-        if request_id is None:
-            self._count += 1
-            request_id = b"%b%x" % (self._id_prefix, self._count)
-        admission = judge_request(head, self.visitor, rules, self._served, service.body_limit)
+        request_id = head.request_id or self._new_id()
+        standing = self._standing
+        admission = judge_request(head, standing.visitor, standing.rules, self._served, service.body_limit)
         if isinstance(admission, Refusal):
             self._answer(head, request_id, began, admission)
             return
@@ -244,32 +202,23 @@ class Downstream:
                 self._timer.start(self._service.timeouts.request_body)
             self._state = _BODY
 
-    def _judge_again(self) -> bool:
-        """The Snapshot changed, or the verdict's deadline has passed. False: the verdict has to wait for an answer."""
-        if self._asking:
-            return False
-        rules = self._service.rules
-        verdict = rules.judge(self.established.presented)
-        if verdict.wanted:
-            self._asking = True
-            self._service.resolve(verdict.wanted, self._answered)
-            return False
-        if rules is not self._rules:
-            self._rules = rules
-            self._parser = RequestHeadParser(self._service.limits, rules.fields)
-        self.visitor = self.recorder.visitor = Visitor(verdict)
-        self.deadline = _deadline_of(self.visitor)
-        return True
-
     def _answered(self) -> None:
         """What the verdict wanted has been asked for: judge with it, then go on with the request that waits."""
-        self._asking = False
         if self.ending or not self._judge_again():
             return
         if self._buffer and self._held and self._exchange is None:
             self._go_on()
         else:
             self._let_go_when_refused()
+
+    def _judge_again(self) -> bool:
+        """False: the verdict has to wait for an answer."""
+        rules = self._standing.rules
+        if not self._standing.renew():
+            return False
+        if self._standing.rules is not rules:
+            self._parser = RequestHeadParser(self._service.limits, self._standing.rules.fields)
+        return True
 
     # -- bodies ----------------------------------------------------------------------------------------------------
 
@@ -295,7 +244,7 @@ class Downstream:
             self._body = None
             self._state = _ANSWER
             self._timer.stop()
-            rules = self._rules.fields
+            rules = self._standing.rules.fields
             exchange.request_end(
                 [b"%b: %b\r\n" % (name, value) for name, value in body.trailers if rules.passes_in_trailer(name)]
             )
@@ -348,14 +297,10 @@ class Downstream:
             or self.ending
             or (self._peer_ended and not self._buffer)
             or not head.keep_alive
-            or reason in _CLOSING
+            or reason in CLOSING
         )
         self._body = None
-        content = problem(
-            reason, exchange.request_id.decode(), exchange.detail, close=close, head_only=exchange.wants_no_body
-        )
-        self._stream.write(content)
-        self.recorder.failed(exchange)
+        self._refuser.exchange(exchange, close=close)
         if close:
             self._stop()
         else:
@@ -380,7 +325,7 @@ class Downstream:
         elif self._held:
             self._go_on()
         else:
-            self._timer.start(self._service.timeouts.idle)
+            self._timer.start(DRAIN_GRACE if self._service.draining else self._service.timeouts.idle)
 
     def _go_on(self) -> None:
         self._held = False
@@ -396,14 +341,8 @@ class Downstream:
 
     def _answer(self, head: RequestHead, request_id: bytes, began: float, refusal: Refusal) -> None:
         """Refuse a request whose head is fine."""
-        self._told = True
-        reason, detail = refusal.reason, refusal.detail
-        close = refusal.close or head.has_body or not head.keep_alive or reason in _CLOSING or self._service.draining
-        content = problem(
-            reason, request_id.decode(), detail, close=close, head_only=head.method == "HEAD", allow=refusal.allow
-        )
-        self._stream.write(content)
-        self.recorder.refused(head, request_id, perf_counter() - began, reason, detail, refusal.admission)
+        close = refusal.close or head.has_body or not head.keep_alive or refusal.reason in CLOSING or self.closes_next
+        self._refuser.request(head, request_id, began, refusal, close=close)
         if close:
             self._stop()
         else:
@@ -411,15 +350,12 @@ class Downstream:
 
     def _refuse_head(self, error: BadMessage) -> None:
         """Refuse what is no proper head: nothing behind it can be trusted, so the connection ends."""
-        self._count += 1
-        request_id = b"%b%x" % (self._id_prefix, self._count)
-        reason, detail = error.reason, error.detail
-        if self.visitor.verdict.reason is not None:
-            reason, detail = self.visitor.verdict.reason, self.visitor.verdict.detail
-        self._told = True
-        self._stream.write(problem(reason, request_id.decode(), detail, close=True, head_only=False))
-        self.recorder.refused(None, request_id, 0.0, reason, detail, None)
+        self._refuser.head(error, self._new_id())
         self._stop()
+
+    def _new_id(self) -> bytes:
+        self._count += 1
+        return b"%b%x" % (self._id_prefix, self._count)
 
     # -- ending ----------------------------------------------------------------------------------------------------
 
@@ -437,11 +373,7 @@ class Downstream:
             self.ending = True
             self._stream.abort()
             return
-        if reason is not Reason.CLIENT_ABORTED:
-            self._stream.write(
-                problem(reason, exchange.request_id.decode(), detail, close=True, head_only=exchange.wants_no_body)
-            )
-        self.recorder.failed(exchange)
+        self._refuser.exchange(exchange, close=True)
         self._stop()
 
     def _timed_out(self) -> None:
@@ -463,6 +395,15 @@ class Downstream:
             self._stream.abort()
 
     @property
+    def visitor(self) -> Visitor:
+        """The client, as it was last judged."""
+        return self._standing.visitor
+
+    def has_run_out(self, now: float) -> bool:
+        """Whether the verdict's deadline has passed. now: Unix seconds."""
+        return self._standing.ran_out(now)
+
+    @property
     def is_idle(self) -> bool:
         return self._exchange is None and not self._buffer and not self.ending
 
@@ -472,23 +413,28 @@ class Downstream:
             self._let_go_when_refused()
 
     def _let_go_when_refused(self) -> None:
-        verdict = self.visitor.verdict
-        if verdict.reason is not None and not self.ending:
-            self._told = True
-            self.recorder.let_go(verdict.reason, verdict.detail)
-            self.drain()
+        if self._standing.visitor.verdict.reason is not None and not self.ending:
+            self._refuser.client()
+            if self._exchange is None:
+                self._stop()
+            else:
+                self.ending = True
 
     def trust_changed(self) -> None:
         """A new Snapshot is in force. Between requests this is seen at once, within one at the next."""
-        if self._rules is not self._service.rules:
+        if self._standing.is_over:
             self.verdict_ran_out()
 
+    @property
+    def closes_next(self) -> bool:
+        """Whether the answer under way is to be the last."""
+        return self.ending or self._service.draining
+
     def drain(self) -> None:
-        """End after the answer under way; at once when there is none."""
-        if self._exchange is None:
-            self._stop()
-        else:
-            self.ending = True
+        """The listener is to end: after the answer under way; a client between two requests gets a moment for one that
+        is on its way already, and is then told."""
+        if self._exchange is None and not self._standing.asking:
+            self._timer.start(DRAIN_GRACE)
 
     def make_room(self) -> None:
         """End an idle connection at once: nothing is unread, and its place is wanted now."""
@@ -497,7 +443,10 @@ class Downstream:
         self._stream.close(linger=False)
 
     def kill(self) -> None:
-        """End now, whatever is under way."""
+        """End now, whatever is under way: what is not whole is seen to be cut short."""
+        if self.is_idle:
+            self._stop()
+            return
         self.ending = True
         self._stream.abort()
 
@@ -506,9 +455,3 @@ class Downstream:
         self._timer.stop()
         self._buffer = b""
         self._stream.close()
-
-
-def _deadline_of(visitor: Visitor) -> float:
-    """Unix seconds until which the verdict holds; a refusal ends with its connection's first answer."""
-    deadline = visitor.verdict.deadline
-    return deadline.timestamp() if deadline is not None else math.inf

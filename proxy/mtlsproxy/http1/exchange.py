@@ -175,7 +175,7 @@ class Exchange:
             out.append(b"Transfer-Encoding: chunked\r\n")
         else:
             self.close_after = True
-        if not self.head.keep_alive or self._downstream.ending:
+        if not self.head.keep_alive or self._downstream.closes_next:
             self.close_after = True
         out.append(b"Connection: close\r\n\r\n" if self.close_after else b"\r\n")
 

@@ -10,6 +10,7 @@ from mtlsproxy.identity.client import principal_of
 from mtlsproxy.reasons import Reason, status_of
 from mtlsproxy.telemetry.access_log import AccessEntry, connection_fragment
 from mtlsproxy.tls.acceptor import Established
+from mtlsproxy.x509.certificate import serial_hex
 
 CLIENT_CLOSED = 499
 """Status in logs and metrics of a request whose client left before an answer began (nginx's convention)."""
@@ -173,7 +174,7 @@ class Recorder:
             resumed=established.resumed,
             subject=leaf.subject if leaf else None,
             issuer=leaf.issuer if leaf else None,
-            serial=f"{leaf.serial:X}" if leaf else None,
+            serial=serial_hex(leaf.serial) if leaf else None,
             fingerprint=verdict.fingerprint,
             san=sans_of(verdict),
             truststore=truststore,

@@ -51,6 +51,8 @@ class Feed:
         self._subscriptions: dict[tuple[str, str], Subscription] = {}
         """By URL and the fingerprint of the issuer whose certificates name it, "" for a configured URL: who is the
         first to name a URL must not decide whose lists may come from it."""
+        self._given_up: set[tuple[str, str]] = set()
+        """Those of the above that did not answer in time: nobody waits for them again."""
         self.issuers: tuple[Certificate, ...] = ()
         """CAs met in chains alone, whose lists are fetched."""
         for url in urls:
@@ -83,9 +85,10 @@ class Feed:
         return (s.latest for s in self._subscriptions.values() if s.latest is not None)
 
     def asked(self, url: str, issuer: Certificate) -> bool:
-        subscription = self._subscriptions.get((url, issuer.fingerprint_sha256))
+        key = (url, issuer.fingerprint_sha256)
+        subscription = self._subscriptions.get(key)
         if subscription is not None:
-            return subscription.latest is not None
+            return subscription.latest is not None or key in self._given_up
         return len(self._subscriptions) >= MAX_POINTS
 
     async def ensure(self, wanted: Wanted) -> None:
@@ -114,9 +117,11 @@ class Feed:
 
     async def _first(self, key: tuple[str, str]) -> None:
         """Bounded: many URLs may wait for the same few connections of the helper."""
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(self.config.fetch.timeout):
                 await self._subscriptions[key].first()
+        except TimeoutError:
+            self._given_up.add(key)
 
     def _subscribe(self, url: str, issuer: Certificate | None = None) -> None:
         """issuer: of the certificate that names the URL; None for one of the configuration."""

@@ -41,7 +41,9 @@ def _show_crls(metrics: Metrics, material: Material, now: float) -> None:
             if until is not None:
                 ends[labels] = until.timestamp()
             entries[labels] = crl.entries
-            loaded[labels] = now
+            lists = material.lists[name]
+            from_file = lists.read_at is not None and crl in lists.loaded
+            loaded[labels] = lists.read_at.timestamp() if from_file and lists.read_at is not None else now
     metrics.crl_next_update_timestamp_seconds.replace(ends)
     metrics.crl_entries.replace(entries)
     metrics.crl_last_success_timestamp_seconds.replace(loaded)

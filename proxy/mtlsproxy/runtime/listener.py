@@ -24,7 +24,7 @@ from mtlsproxy.telemetry.refusals import RefusalLog
 from mtlsproxy.tls.acceptor import Acceptor, AcceptorSettings, Established, FailedHandshake
 from mtlsproxy.transport.wheel import TimerWheel
 from mtlsproxy.verdict.judge import Verdict
-from mtlsproxy.x509.certificate import Certificate, MalformedCertificate, parse_certificate
+from mtlsproxy.x509.certificate import Certificate, MalformedCertificate, parse_certificate, serial_hex
 
 SWEEP = 1.0
 """Seconds between looks at connections whose verdict has run out: an idle one asks for nothing that would show it."""
@@ -112,7 +112,7 @@ class ListenerRuntime:
 
     def _sweep(self) -> None:
         now = time.time()
-        for downstream in [d for d in self.service.connections if d.deadline <= now]:
+        for downstream in [d for d in self.service.connections if d.has_run_out(now)]:
             downstream.verdict_ran_out()
         if now >= self._keys_due:
             self._keys_due = self.snapshot.contexts.renew_ticket_keys(now)
@@ -268,7 +268,7 @@ class ListenerRuntime:
             resumed=False,
             subject=leaf.subject if leaf else None,
             issuer=leaf.issuer if leaf else None,
-            serial=f"{leaf.serial:X}" if leaf else None,
+            serial=serial_hex(leaf.serial) if leaf else None,
             fingerprint=verdict.fingerprint if verdict is not None else None,
             san=[f"{kind}:{text}" for kind, text in client.sans] if client else None,
             truststore=None,

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
+from mtlsproxy.config.model import Revocation
 from mtlsproxy.config.model import Truststore as TruststoreConfig
 from mtlsproxy.revocation.crl import Crl
 from mtlsproxy.revocation.crlset import CrlSet, ProblemKind
@@ -41,6 +42,7 @@ class Lists:
     crls: CrlSet
     loaded: tuple[Crl, ...]
     files: tuple[Path, ...]
+    read_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,4 +108,15 @@ def load_lists(
         if crl.next_update is not None and crl.next_update < at:
             ended = crl.next_update.astimezone(UTC)
             report.warn(path, f"{crl.title} ended on {ended:%Y-%m-%d %H:%M} UTC: publish a fresh one")
-    return Lists(crls, found.crls, found.files)
+    if not _comes_over_the_network(revocation) and revocation.mode == "hard_fail":
+        for issuer in issuers:
+            if not crls.signed_by(issuer).lists:
+                report.warn(path, f"no CRL of {issuer.subject} (key {issuer.spki_sha256[:16]}) is here: with hard_fail "
+                                  "every client that it issued is refused; add the CA's CRL")  # fmt: skip
+    return Lists(crls, found.crls, found.files, at)
+
+
+def _comes_over_the_network(revocation: Revocation) -> bool:
+    """Whether what files do not say may still be heard from elsewhere."""
+    urls = any(isinstance(source, str) for source in revocation.crl.sources)
+    return urls or revocation.crl.distribution_points or revocation.ocsp.enabled

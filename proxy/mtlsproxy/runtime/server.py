@@ -13,6 +13,7 @@ from typing import Protocol
 from mtlsproxy.config.errors import ConfigErrors
 from mtlsproxy.config.model import Config
 from mtlsproxy.fetch.cache import CacheError
+from mtlsproxy.runtime.changes import changes
 from mtlsproxy.runtime.denials import Denials, state_folder
 from mtlsproxy.runtime.feeds import Feeds
 from mtlsproxy.runtime.gauges import show_build, show_material
@@ -149,6 +150,7 @@ class Proxy:
         fresh = [listener.name for listener in config.listeners if binds.get(listener.name) != listener.bind]
         self._check_feeds(plan)
         sockets = bind_listeners(plan.material.loaded, fresh)
+        before = self.snapshot.material
         # From here to the last listener nothing is awaited: no request and no denial meets a half of it.
         self.pools.adopt(self.pools.prepare(config))
         self.feeds.adopt(plan.material)
@@ -164,6 +166,7 @@ class Proxy:
                 self.listeners[listener.name].listen(sockets[listener.name])
             else:
                 self.listeners[listener.name].adopt(listener, self.snapshot.listeners[listener.name])
+        _say_changes(before, self.snapshot.material)
         await self.judge_all_again()
 
     def _make_snapshot(self, plan: Plan) -> None:
@@ -216,6 +219,8 @@ class Proxy:
         shutdown = self.config.shutdown
         log.info("stopping: draining for at most %gs", shutdown.drain)
         if shutdown.delay:
+            for listener in self.listeners.values():
+                listener.service.draining = True  # answers say Connection: close: clients come back elsewhere
             await asyncio.sleep(shutdown.delay)
         for listener in self.listeners.values():
             listener.retire()
@@ -237,3 +242,11 @@ class Proxy:
             if self.loop.time() > deadline:
                 return
             await asyncio.sleep(0.02)
+
+
+def _say_changes(before: Material, after: Material) -> None:
+    for words, about_trust in changes(before, after):
+        log.log(logging.WARNING if about_trust else logging.INFO, "changed: %s", words)
+    for warning in after.warnings:
+        if warning.message not in {known.message for known in before.warnings}:
+            log.warning("%s", warning)

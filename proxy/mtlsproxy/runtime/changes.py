@@ -1,0 +1,44 @@
+"""What a reload changed, in words: who may come in is too important for a generation number alone."""
+
+from collections.abc import Iterator
+
+from mtlsproxy.runtime.material import Material
+from mtlsproxy.verdict.trust import Trust
+
+
+def changes(old: Material, new: Material) -> Iterator[tuple[str, bool]]:
+    """Each difference, and whether it concerns whom the proxy trusts."""
+    if old.loaded.sha256 != new.loaded.sha256:
+        yield f"the configuration: {old.loaded.sha256[:16]} to {new.loaded.sha256[:16]}", False
+    for name in sorted(old.trusts.keys() | new.trusts.keys()):
+        if name not in new.trusts:
+            yield f"truststore {name} is gone", True
+        elif name not in old.trusts:
+            yield f"truststore {name} is new", True
+        else:
+            yield from _trust_changes(name, old.trusts[name], new.trusts[name])
+    before = {c.leaf.fingerprint_sha256 for chain in old.credentials.values() for c in chain}
+    for listener, credentials in new.credentials.items():
+        for credential in credentials:
+            if credential.leaf.fingerprint_sha256 not in before:
+                leaf = credential.leaf
+                yield f"listener {listener} serves {leaf.subject}, valid until {leaf.not_after:%Y-%m-%d}", False
+
+
+def _trust_changes(name: str, old: Trust, new: Trust) -> Iterator[tuple[str, bool]]:
+    for kind, before, after in (
+        ("trust anchor", old.truststore.anchors, new.truststore.anchors),
+        ("intermediate", old.truststore.intermediates, new.truststore.intermediates),
+    ):
+        for certificate in after:
+            if certificate not in before:
+                yield f"truststore {name}: {kind} added: {certificate.subject} ({certificate.fingerprint_sha256})", True
+        for certificate in before:
+            if certificate not in after:
+                yield f"truststore {name}: {kind} removed: {certificate.subject}", True
+    if old.truststore.policy != new.truststore.policy or old.revocation != new.revocation:
+        yield f"truststore {name}: its policy has changed", True
+    known = {crl.sha256 for crl in old.crls.crls}
+    for crl in new.crls.crls:
+        if crl.sha256 not in known:
+            yield f"truststore {name}: {crl.title} with {crl.entries} entries", False

@@ -6,5 +6,9 @@ judging   remembers acceptances by what was presented
 listener  one listener: acceptor, connections, handshake failures
 gauges    what certificates and CRLs say of themselves, as metrics
 status    what the admin listener shows
+control   what it may change: reload, deny, lift
+denials   who was denied through the API, kept on disk
+token     the admin's bearer token
+reload    files that change, and what becomes of it
 server    the process: start, signals, drain
 """

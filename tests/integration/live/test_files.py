@@ -226,6 +226,14 @@ def test_a_broken_crl_leaves_the_last_good_one_and_other_changes_go_on(
     assert [warning for warning in warnings if "the CRLs known so far stay in force" in warning]
 
 
+def test_a_crl_older_than_the_one_in_force_does_not_let_anybody_in_again(live: Live, alice: Identity) -> None:
+    with live.reloaded():
+        replace(live.folder / "partners.crl", crl(live.material.ca, 9, alice))
+    with live.reloaded():
+        replace(live.folder / "partners.crl", crl(live.material.ca, 8))
+    assert live.refused(alice) == "revoked"
+
+
 # -- listeners ---------------------------------------------------------------------------------------------------------
 
 

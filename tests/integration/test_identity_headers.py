@@ -9,6 +9,7 @@ from tests.integration.clients import client_context, request, tls
 from tests.integration.conftest import Material, Start
 from tests.integration.harness import Tree
 from tests.integration.upstream import RecordingUpstream
+from tests.integration.whois import serial_of
 
 FORGERY = "forged-by-the-client"
 
@@ -163,7 +164,7 @@ def test_every_form_arrives_as_documented(
         "X-Client-Verify": "SUCCESS",
         "X-Client-Subject": "CN=alice",
         "X-Client-Issuer": "CN=Partner CA",
-        "X-Client-Serial": f"{leaf.serial_number:X}",
+        "X-Client-Serial": serial_of(leaf),
         "X-Client-Fingerprint": fingerprint,
         "X-Client-San": '"DNS:alice.clients.test"',
         "X-Client-Not-After": leaf.not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%SZ"),

@@ -130,7 +130,7 @@ def test_a_request_of_openssl_to_become_a_ca_is_refused(dev: Path, tmp_path: Pat
 def test_a_revoked_certificate_is_refused_from_then_on(dev: Path) -> None:
     alice, mallory = issue(dev, "client", "alice"), issue(dev, "client", "mallory")
     said = done("revoke", "--ca", dev, mallory, "--reason", "keyCompromise")
-    serial = f"{x509.load_pem_x509_certificate(mallory.read_bytes()).serial_number:X}"
+    serial = openssl("x509", "-in", mallory, "-noout", "-serial").stdout.strip().removeprefix("serial=")
     assert f"serial {serial} is revoked" in said and str(dev / "crls" / "client-ca.pem") in said
     assert "certificate revoked" in verify(dev, mallory, "sslclient").stdout
     assert verify(dev, alice, "sslclient").returncode == 0

@@ -12,6 +12,7 @@ from mtlsproxy.devpki.authority import PROFILES
 from mtlsproxy.devpki.keys import generate_key, key_pem
 from mtlsproxy.devpki.pki import AUTHORITIES, LEAF_DAYS, MOST_DAYS, load_certificate
 from mtlsproxy.devpki.requests import make_csr
+from mtlsproxy.x509.certificate import serial_hex
 
 REASONS = [reason.value for reason in x509.ReasonFlags if reason is not x509.ReasonFlags.remove_from_crl]
 """RFC 5280, section 5.3.1. removeFromCRL is for delta CRLs, which we do not make."""
@@ -215,7 +216,5 @@ def crl(directory: Path, days: int | None) -> None:
 
 
 def _described(path: Path, certificate: x509.Certificate) -> str:
-    until = certificate.not_valid_after_utc
-    return (
-        f"{path}  {certificate.subject.rfc4514_string()}  serial {certificate.serial_number:X}  until {until:%Y-%m-%d}"
-    )
+    subject, serial = certificate.subject.rfc4514_string(), serial_hex(certificate.serial_number)
+    return f"{path}  {subject}  serial {serial}  until {certificate.not_valid_after_utc:%Y-%m-%d}"

@@ -5,7 +5,7 @@ from rich.tree import Tree
 
 from mtlsproxy.cli.inquiry import Explanation
 from mtlsproxy.cli.report import line, moment, print_json, print_tree, text, tree
-from mtlsproxy.x509.certificate import Certificate
+from mtlsproxy.x509.certificate import Certificate, serial_hex
 from mtlsproxy.x509.evidence import Check, Result
 
 _STYLES = {Result.PASS: "green", Result.FAIL: "bold red", Result.SKIPPED: "dim"}
@@ -75,7 +75,7 @@ def _certificate(leaf: Certificate) -> Tree:
         [
             line(("issued by", "dim"), leaf.issuer or "(empty name)"),
             *([line(("names", "dim"), names)] if names else []),
-            line(("serial", "dim"), f"{leaf.serial:X}"),
+            line(("serial", "dim"), serial_hex(leaf.serial)),
             line(("valid", "dim"), f"{moment(leaf.not_before)} to {moment(leaf.not_after)}"),
             line(("sha256", "dim"), leaf.fingerprint_sha256),
         ],

@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from mtlsproxy.devpki import files
 from mtlsproxy.devpki.authority import RevokedEntry
 from mtlsproxy.devpki.errors import PkiError
+from mtlsproxy.x509.certificate import serial_hex
 
 FILE_NAME = "ledger.json"
 
@@ -66,7 +67,7 @@ class Ledger(_Record):
 
     def with_issued(self, name: str, certificate: x509.Certificate) -> "Ledger":
         record = Issued(
-            serial=hexadecimal(certificate.serial_number),
+            serial=serial_hex(certificate.serial_number),
             subject=certificate.subject.rfc4514_string(),
             not_after=certificate.not_valid_after_utc,
         )
@@ -77,15 +78,11 @@ class Ledger(_Record):
         """Adds a revocation; one of the same serial is replaced."""
         book = self.book(name)
         others = tuple(record for record in book.revoked if int(record.serial, 16) != serial)
-        record = Revoked(serial=hexadecimal(serial), date=date, reason=reason)
+        record = Revoked(serial=serial_hex(serial), date=date, reason=reason)
         return self.with_book(name, book.model_copy(update={"revoked": (*others, record)}))
 
     def to_json(self) -> bytes:
         return self.model_dump_json(indent=2).encode() + b"\n"
-
-
-def hexadecimal(serial: int) -> str:
-    return f"{serial:X}"
 
 
 def load(directory: Path) -> Ledger:

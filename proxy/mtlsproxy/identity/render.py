@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from mtlsproxy.config.model import Identity
 from mtlsproxy.identity.client import Client, principal_of
-from mtlsproxy.x509.certificate import Certificate
+from mtlsproxy.x509.certificate import Certificate, serial_hex
 
 _PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
 _UNENCODED = _PRINTABLE.replace("%", "")
@@ -55,7 +55,7 @@ def _fields(identity: Identity, client: Client, chain: Sequence[Certificate], tr
         (prefix + "Id", _text(principal_of(client, identity.principal) or "")),
         (prefix + "Subject", _name(client.subject)),
         (prefix + "Issuer", _name(client.issuer)),
-        (prefix + "Serial", format(client.serial, "X")),
+        (prefix + "Serial", serial_hex(client.serial)),
         (prefix + "Fingerprint", client.fingerprint_sha256),
         (prefix + "San", ", ".join(_string(f"{kind}:{text}") for kind, text in client.sans)),
         (prefix + "Not-After", client.not_after.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")),

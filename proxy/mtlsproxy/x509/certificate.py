@@ -170,6 +170,12 @@ def parse_certificate(der: bytes) -> Certificate:
         raise MalformedCertificate(f"not a certificate that RFC 5280 allows: {error}") from error
 
 
+def serial_hex(serial: int) -> str:
+    """A serial number as openssl prints it: upper-case hexadecimal, whole bytes, no separators."""
+    digits = f"{abs(serial):X}"
+    return ("-" if serial < 0 else "") + "0" * (len(digits) % 2) + digits
+
+
 def load_pem_certificates(data: bytes) -> tuple[Certificate, ...]:
     """Every certificate of a PEM file (RFC 7468), in its order; other blocks and text between them are passed over.
 

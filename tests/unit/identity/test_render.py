@@ -72,14 +72,14 @@ def test_the_fields_form_is_the_table_of_interfaces_md() -> None:
             email("a@b.example"),
             x509.IPAddress(ip_address("192.0.2.1")),
         ],
-        serial=0x0ABCDEF,
+        serial=0xBCDEF,
     )
     assert fields(client_of(leaf)) == {
         "X-Client-Verify": "SUCCESS",
         "X-Client-Id": "spiffe://a/b",
         "X-Client-Subject": "CN=orders,O=Org",
         "X-Client-Issuer": "CN=Client CA,O=Example",
-        "X-Client-Serial": "ABCDEF",
+        "X-Client-Serial": "0BCDEF",
         "X-Client-Fingerprint": leaf.fingerprint_sha256,
         "X-Client-San": '"URI:spiffe://a/b", "DNS:x.example", "EMAIL:a@b.example", "IP:192.0.2.1"',
         "X-Client-Not-After": "2031-02-03T04:05:06Z",

@@ -19,6 +19,7 @@ from mtlsproxy.x509.certificate import (
     MalformedCertificate,
     load_pem_certificates,
     parse_certificate,
+    serial_hex,
 )
 
 CA = issue("root", ca=True, path_length=3)
@@ -144,6 +145,23 @@ def test_a_serial_that_is_zero_or_negative_is_read_without_a_warning() -> None:
     """RFC 5280 §4.1.2.2: handled gracefully."""
     for number, octets in ((0, b"\0"), (-1, b"\xff"), (-32769, b"\xff\x7f\xff")):
         assert parse_certificate(der_of(RICH.certificate, serial=tlv(0x02, octets))).serial == number
+
+
+@pytest.mark.parametrize(
+    ("number", "printed"),
+    [
+        (0, "00"),
+        (0x6, "06"),
+        (0xABC, "0ABC"),
+        (0x80, "80"),
+        (0x6877F, "06877F"),
+        (2**159 - 1, "7F" + "FF" * 19),
+        (-1, "-01"),
+    ],
+)
+def test_serials_are_printed_in_whole_bytes(number: int, printed: str) -> None:
+    """As `openssl x509 -serial` prints them, so that what is copied from one is found in the other."""
+    assert serial_hex(number) == printed
 
 
 def test_generalized_time_is_read_beyond_2049() -> None:

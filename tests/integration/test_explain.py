@@ -12,11 +12,13 @@ import yaml
 from click.testing import CliRunner, Result
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
 from tests.integration import certificates
 from tests.integration.certificates import DAY, NOW, Identity, issue, pem
 from tests.integration.clients import client_context, tls
 from tests.integration.conftest import Material, Start
 from tests.integration.harness import COMMAND, Tree
+from tests.integration.whois import serial_of
 
 from mtlsproxy.cli import cli
 from mtlsproxy.x509.evidence import CHECK_NAMES
@@ -84,7 +86,10 @@ def test_an_accepted_client_is_answered_to_the_letter(material: Material) -> Non
     alice = material.client()
     status, answer = explained("--cert", alice.certificate, "--trust-anchors", material.anchors)
     assert status == 0
-    assert list(answer) == ["accepted", "reason", "subject", "fingerprint_sha256", "checks"]
+    assert list(answer)[:5] == ["accepted", "reason", "subject", "fingerprint_sha256", "checks"]
+    assert list(answer)[5:] == ["issuer", "serial", "truststore", "listener", "route", "at"]
+    assert (answer["issuer"], answer["serial"]) == ("CN=Partner CA", serial_of(alice.leaf))
+    assert (answer["truststore"], answer["listener"], answer["route"]) == ("default", None, None)
     assert answer["accepted"] is True
     assert answer["reason"] is None
     assert answer["subject"] == "CN=alice"
@@ -169,6 +174,28 @@ def test_a_revoked_client_is_refused_by_its_crl_and_without_one_nobody_asks(
     assert (status, answer["reason"]) == (1, "revoked")
     status, answer = explained(*base)
     assert (status, results(answer)["revocation"]) == (0, "skipped")
+
+
+def test_where_an_intermediate_is_missing_the_revocation_data_to_come_is_named(
+    material: Material, dev: dict[str, Path], tmp_path: Path
+) -> None:
+    """Else whoever completes the chain runs into revocation_unknown next."""
+    leaf = tmp_path / "leaf.pem"
+    leaf.write_bytes(
+        pem(material.pki.issue("CN=a", ["DNS:a.example"], "client").certificate.public_bytes(Encoding.DER))
+    )
+    to_come: dict[str, str] = {}
+    for lists in (("root_crl",), ("root_crl", "client_crl"), ()):
+        crls = [part for name in lists for part in ("--crl", dev[name])]
+        status, answer = explained("--cert", leaf, "--trust-anchors", dev["root"], *crls)
+        assert (status, answer["reason"]) == (1, "untrusted_issuer")
+        to_come[" ".join(lists)] = next(c["seen"] for c in answer["checks"] if c["name"] == "revocation")
+    begin = "once the chain is complete, hard_fail asks for a fresh answer of CN=Client CA,O=mtlsproxy development"
+    assert to_come == {
+        "root_crl": f"{begin} (no CRL of it is here)",
+        "root_crl client_crl": f"{begin} (its CRL is here)",
+        "": "",
+    }
 
 
 def test_at_moves_the_time(material: Material) -> None:

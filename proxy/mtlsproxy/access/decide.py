@@ -78,15 +78,17 @@ def decide(route: CompiledRoute, client: Client, vouched: Sequence[str]) -> Deci
     denied = route.deny.first(client) if len(route.deny) else None
     if denied is not None:
         rule = f"deny[{denied}] {{{route.deny.matchers[denied].text}}}"
-        return _refused(route, Reason.DENIED, rule, accepted, matched, "remove the entry from deny, if it is mistaken")
+        fix = f"remove the entry from deny of route {route.name}, if it is mistaken"
+        return _refused(route, Reason.DENIED, rule, accepted, matched, fix, f"matched by {rule}", "deny comes first")
     if route.allow is None:
         return _allowed(route, "allow: any", accepted, matched)
     granted = route.allow.first(client)
     if granted is not None:
         return _allowed(route, f"allow[{granted}] {{{route.allow.matchers[granted].text}}}", accepted, matched)
-    rule = _no_entry(len(route.allow))
+    rule = _no_entry(len(route.allow), route.name)
     fix = f"add an allow entry to route {route.name} that names this client"
-    return _refused(route, Reason.NOT_ALLOWED, rule, accepted, matched, fix, seen=_presented(client))
+    seen = f"{rule}: {_presented(client)}"
+    return _refused(route, Reason.NOT_ALLOWED, rule, accepted, matched, fix, seen, "one allow entry is enough")
 
 
 def _mismatch(route: CompiledRoute, vouched: Sequence[str]) -> Decision:
@@ -113,15 +115,19 @@ def _allowed(route: CompiledRoute, rule: str, truststore: str, matched: Check) -
 
 
 def _refused(
-    route: CompiledRoute, reason: Reason, rule: str, truststore: str, matched: Check, fix: str, seen: str = ""
+    route: CompiledRoute, reason: Reason, rule: str, truststore: str, matched: Check, fix: str, seen: str, asked: str
 ) -> Decision:
-    access = Check("access", Result.FAIL, seen or f"matched by {rule}", rule, fix)
+    access = Check("access", Result.FAIL, seen, asked, fix)
     enforced = route.config.enforce
     return Decision(not enforced, reason, rule, enforced, truststore, (matched, access))
 
 
-def _no_entry(entries: int) -> str:
-    return f"one of the {entries} entries of allow" if entries else "allow: [] (nobody)"
+def _no_entry(entries: int, route: str) -> str:
+    if entries == 0:
+        return f"route {route} allows nobody (allow: [])"
+    if entries == 1:
+        return f"the one allow entry of route {route} does not match"
+    return f"none of the {entries} allow entries of route {route} matches"
 
 
 _SHOWN = 4

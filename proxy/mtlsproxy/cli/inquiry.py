@@ -1,7 +1,7 @@
 """What the data path would say to a client: the same judge, router and decision, asked without a connection."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from ipaddress import ip_address
 
@@ -13,7 +13,7 @@ from mtlsproxy.reasons import Reason
 from mtlsproxy.tls.names import covers
 from mtlsproxy.verdict.judge import Verdict, judge
 from mtlsproxy.verdict.trust import Trust
-from mtlsproxy.x509.certificate import Certificate
+from mtlsproxy.x509.certificate import Certificate, parse_certificate
 from mtlsproxy.x509.evidence import Check, Result
 
 _NOT_ASKED = "no route was asked for: --route, or --path with --method and --host"
@@ -79,7 +79,7 @@ def explain_verification(presented: Sequence[bytes], trusts: Sequence[Trust], at
     """Without a route. presented: DER, leaf first."""
     verdict = judge(presented, trusts, at)
     rule = _NOT_ASKED if verdict.reason is None else _NOT_VERIFIED
-    return _unrouted(verdict, at, rule, None)
+    return _unrouted(verdict, at, rule, None, _revocation_to_come(verdict, presented, trusts))
 
 
 def explain_request(
@@ -99,7 +99,8 @@ def explain_request(
     vouching = [trusts[name] for name in listener.client_auth.truststores if name in trusts]
     verdict = judge(presented, vouching, at)
     if verdict.reason is not None:
-        return _unrouted(verdict, at, _NOT_VERIFIED, listener.name)
+        to_come = _revocation_to_come(verdict, presented, vouching)
+        return _unrouted(verdict, at, _NOT_VERIFIED, listener.name, to_come)
     if isinstance(found, _Miss):
         checks = (*verdict.checks, found.check, _skipped("access", "there is no route to ask"))
         return Explanation(
@@ -108,11 +109,36 @@ def explain_request(
     return _decided(verdict, at, config, listener, found)
 
 
-def _unrouted(verdict: Verdict, at: datetime, rule: str, listener: str | None) -> Explanation:
-    checks = (*verdict.checks, _skipped("route", rule), _skipped("access", rule))
+def _unrouted(verdict: Verdict, at: datetime, rule: str, listener: str | None, to_come: str) -> Explanation:
+    """to_come: what is said of revocation, where it has not been judged."""
+    judged = (replace(c, seen=to_come) if to_come and c.name == "revocation" else c for c in verdict.checks)
+    checks = (*judged, _skipped("route", rule), _skipped("access", rule))
     return Explanation(
         verdict, at, verdict.reason, verdict.detail, checks, truststore=verdict.truststore, listener=listener
     )
+
+
+def _revocation_to_come(verdict: Verdict, presented: Sequence[bytes], trusts: Sequence[Trust]) -> str:
+    """What revocation will need once the chain is complete, so that mending the one does not run into the other."""
+    if verdict.reason is not Reason.UNTRUSTED_ISSUER:
+        return ""
+    trust = next(trust for trust in trusts if trust.name == verdict.truststore)
+    if trust.revocation.mode == "off":
+        return ""
+    certificates = [parse_certificate(der) for der in presented]
+    asked = certificates[:1] if trust.revocation.scope == "leaf" else certificates
+    lists = dict.fromkeys(_list_needed(certificate, trust) for certificate in asked if not certificate.self_issued)
+    if not lists:
+        return ""
+    return f"once the chain is complete, {trust.revocation.mode} asks for a fresh answer of {', '.join(lists)}"
+
+
+def _list_needed(certificate: Certificate, trust: Trust) -> str:
+    issuer = certificate.issuer or "(empty name)"
+    if any(crl.issuer_der == certificate.issuer_der for crl in trust.crls.crls):
+        return f"{issuer} (its CRL is here)"
+    urls = (*certificate.crl_urls, *certificate.ocsp_urls)
+    return f"{issuer} (no CRL of it is here{'; certificates name ' + ' and '.join(urls) if urls else ''})"
 
 
 def _skipped(name: str, rule: str) -> Check:

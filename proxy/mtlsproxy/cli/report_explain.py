@@ -22,7 +22,7 @@ def print_explanation(explanation: Explanation, output_format: str) -> None:
 
 
 def as_json(explanation: Explanation) -> dict[str, object]:
-    """The shape that interfaces.md fixes."""
+    """The shape that interfaces.md fixes, and after it what else is known."""
     leaf = explanation.verdict.leaf
     return {
         "accepted": explanation.accepted,
@@ -39,6 +39,12 @@ def as_json(explanation: Explanation) -> dict[str, object]:
             }
             for check in explanation.checks
         ],
+        "issuer": leaf.issuer if leaf else None,
+        "serial": serial_hex(leaf.serial) if leaf else None,
+        "truststore": explanation.truststore,
+        "listener": explanation.listener,
+        "route": explanation.route,
+        "at": moment(explanation.at),
     }
 
 

@@ -3,21 +3,22 @@
 from mtlsproxy.reasons import Reason
 from mtlsproxy.x509.certificate import Certificate
 from mtlsproxy.x509.path import Finding, Link, Path, failed, passed
-from mtlsproxy.x509.policy import Policy
+from mtlsproxy.x509.policy import Policy, Truststore
 
 NAME = "chain"
 _V3 = 3
 
 
-def check_chain(path: Path, policy: Policy, truststore: str) -> Finding:
+def check_chain(path: Path, truststore: Truststore) -> Finding:
     """RFC 5280 §6.1.3 (a)(4), §6.1.4 (a), (k)-(o), and the truststore's max_chain_depth."""
+    policy = truststore.policy
     return (
-        _reaches_anchor(path, policy, truststore)
+        _reaches_anchor(path, truststore)
         or _well_formed(path)
         or _issued_by_cas(path)
         or _path_lengths(path)
         or _depth(path, policy)
-        or passed(NAME, _drawn(path), f"a path to a trust anchor of truststore {truststore} (RFC 5280 §6.1)")
+        or passed(NAME, _drawn(path), f"a path to a trust anchor of truststore {truststore.name} (RFC 5280 §6.1)")
     )
 
 
@@ -25,13 +26,13 @@ def _drawn(path: Path) -> str:
     return " ← ".join(c.subject or "(empty subject)" for c in path.certificates)
 
 
-def _reaches_anchor(path: Path, policy: Policy, truststore: str) -> Finding | None:
-    rule = f"a path to a trust anchor of truststore {truststore} (RFC 5280 §6.1)"
+def _reaches_anchor(path: Path, truststore: Truststore) -> Finding | None:
+    rule = f"a path to a trust anchor of truststore {truststore.name} (RFC 5280 §6.1)"
     if Link.OTHER_KEY in path.links:
         index = path.links.index(Link.OTHER_KEY)
         issuer = path.certificates[index].issuer
         seen = f"{path.role(index)} names {issuer} as its issuer, but another CA of that name signed it"
-        return failed(NAME, Reason.UNTRUSTED_ISSUER, seen, rule, _ADD_CA.format(issuer=issuer, truststore=truststore))
+        return failed(NAME, Reason.UNTRUSTED_ISSUER, seen, rule, _add_ca(issuer, truststore))
     if path.anchored:
         return None
     if path.gave_up:
@@ -39,27 +40,44 @@ def _reaches_anchor(path: Path, policy: Policy, truststore: str) -> Finding | No
         fix = "send the leaf and the CA certificates that lead to the trust anchor, and no others"
         return failed(NAME, Reason.UNTRUSTED_ISSUER, seen, rule, fix)
     if path.cut:
-        return _too_long(len(path.certificates) - 1, policy, "without a trust anchor in sight")
+        return _too_long(len(path.certificates) - 1, truststore.policy, "without a trust anchor in sight")
+    return failed(NAME, Reason.UNTRUSTED_ISSUER, *_stops_short(path, truststore, rule))
+
+
+def _stops_short(path: Path, truststore: Truststore, rule: str) -> tuple[str, str, str]:
+    """What is seen, the rule and the mend, of a path whose end no trust anchor issued."""
     tip = path.certificates[-1]
     whose = path.role(len(path.certificates) - 1)
     if tip.self_issued:
-        seen = f"{whose} is self-signed and no trust anchor of truststore {truststore}"
+        seen = f"{whose} is self-signed and no trust anchor of truststore {truststore.name}"
         if len(path.certificates) == 1:
-            seen = f"the leaf {tip.subject} is self-signed and no CA of truststore {truststore} issued it"
-        fix = _ADD_CA.format(issuer=tip.issuer, truststore=truststore)
-    else:
-        issuer = tip.issuer or "(empty name)"
-        seen = f"the issuer of {whose}, {issuer}, was not sent and is no trust anchor of truststore {truststore}"
-        fix = f"send the certificate of {issuer} after the leaf, or list it under intermediates; " + _ADD_CA.format(
-            issuer=issuer, truststore=truststore
+            seen = f"the leaf {tip.subject} is self-signed and no CA of truststore {truststore.name} issued it"
+        return (
+            seen,
+            rule,
+            f"no CA of this chain is trusted here; {_trusted(truststore)}; {_add_ca(tip.issuer, truststore)}",
         )
-    return failed(NAME, Reason.UNTRUSTED_ISSUER, seen, rule, fix)
+    issuer = tip.issuer or "(empty name)"
+    seen = f"the issuer of {whose}, {issuer}, was not sent and is no trust anchor of truststore {truststore.name}"
+    fix = f"send the certificate of {issuer} after the leaf, or list it under intermediates; "
+    return seen, rule, f"{fix}{_trusted(truststore)}; {_add_ca(issuer, truststore)}"
 
 
-_ADD_CA = (
-    "if {issuer} is to be trusted, add its certificate to trust_anchors of truststore {truststore}; "
-    "if not, get a certificate from a CA that is"
-)
+_SHOWN = 5
+"""Trust anchors named in a fix."""
+
+
+def _trusted(truststore: Truststore) -> str:
+    names = [anchor.subject or "(empty subject)" for anchor in truststore.anchors]
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"trusted are: {'; '.join(names[:_SHOWN])}{more}"
+
+
+def _add_ca(issuer: str, truststore: Truststore) -> str:
+    return (
+        f"if {issuer} is to be trusted, add its certificate to trust_anchors of truststore {truststore.name}; "
+        "if not, get a certificate from a CA that is"
+    )
 
 
 def _well_formed(path: Path) -> Finding | None:

@@ -87,7 +87,7 @@ def _judge(path: Path, truststore: Truststore, at: datetime, comparisons: Compar
     """The nine findings, in the order of CHECK_NAMES."""
     policy = truststore.policy
     return (
-        check_chain(path, policy, truststore.name),
+        check_chain(path, truststore),
         check_validity(path, at),
         check_key(path, policy),
         check_signature(path, policy),

@@ -36,6 +36,20 @@ def test_any_lets_in_whoever_was_verified() -> None:
     assert decided(allow="any").rule == "allow: any"
 
 
+@pytest.mark.parametrize(
+    ("allow", "words"),
+    [
+        ([], "route orders allows nobody (allow: [])"),
+        (ALLOWED[:1], "the one allow entry of route orders does not match"),
+        ([*ALLOWED[:1], {"dns": "b.example.org"}], "none of the 2 allow entries of route orders matches"),
+    ],
+)
+def test_a_refusal_says_what_did_not_match_and_whom(allow: list[dict[str, str]], words: str) -> None:
+    decision = decided(allow=allow)
+    assert decision.rule == words
+    assert decision.checks[1].seen.startswith(f"{words}: CN=client; URI:spiffe://example.org/ns/prod/sa/orders")
+
+
 @pytest.mark.parametrize("allow", [[], ALLOWED[:1]])
 def test_nobody_else_gets_in(allow: list[dict[str, str]]) -> None:
     decision = decided(allow=allow)

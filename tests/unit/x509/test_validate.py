@@ -112,6 +112,9 @@ def test_a_self_signed_client_and_a_self_signed_ca_are_called_that() -> None:
     assert isinstance(outcome, Refused)
     assert outcome.reason is Reason.UNTRUSTED_ISSUER
     assert outcome.detail == "CA CN=other root is self-signed and no trust anchor of truststore partners"
+    assert checks(outcome)["chain"].fix.startswith(
+        "no CA of this chain is trusted here; trusted are: CN=root; if CN=oth"
+    )
 
 
 def test_a_ca_that_only_shares_the_anchors_name_is_untrusted() -> None:

@@ -14,6 +14,7 @@ from tests.integration.upstream import RecordingUpstream, recording_upstream
 from tests.unit.x509.build import Issued
 
 from mtlsproxy.devpki import DevPki, KeyType, create_pki
+from mtlsproxy.telemetry import access_log
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,12 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     issued.write(certificate, key)
     ca = issue("Partner CA", ca=True)
     return Material(folder, pki, folder / "pki" / "root.pem", certificate, key, ca, anchor_file(folder, ca))
+
+
+@pytest.fixture(autouse=True)
+def _prompt_access_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proxies in this process write their batches sooner than in operation: many tests wait for a line."""
+    monkeypatch.setattr(access_log, "FLUSH_SECONDS", 0.01)
 
 
 @pytest.fixture

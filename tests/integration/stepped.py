@@ -5,7 +5,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 
-from tests.integration.clients import PATIENCE
+from tests.integration.clients import connected
 
 
 class SteppedClient:
@@ -52,7 +52,7 @@ class SteppedClient:
 
 @contextlib.contextmanager
 def stepped(port: int, context: ssl.SSLContext, server_name: str | None = "proxy.test") -> Iterator[SteppedClient]:
-    with socket.create_connection(("127.0.0.1", port), PATIENCE) as raw:
+    with connected(port) as raw:
         yield SteppedClient(raw, context, server_name)
 
 

@@ -16,6 +16,7 @@ from tests.integration.stepped import client_hello, stepped
 from tests.integration.upstream import OK, RecordingUpstream
 
 from mtlsproxy.reasons import Reason
+from mtlsproxy.transport import stream
 
 
 def limit(config: Tree, **limits: int) -> Tree:
@@ -108,7 +109,7 @@ def test_a_flood_of_silent_handshakes_leaves_others_served(
     config: Tree, material: Material, upstream: RecordingUpstream, start: Start, complete: bool
 ) -> None:
     """Who is in stays in, each silent one is counted and let go, and a newcomer gets in afterwards."""
-    config["listeners"][0]["tls"] |= {"handshake_timeout": "500ms", "client_hello_timeout": "500ms"}
+    config["listeners"][0]["tls"] |= {"handshake_timeout": "300ms", "client_hello_timeout": "300ms"}
     proxy = start(limit(config, max_concurrent_handshakes=8))
     context = client_context(material.root, material.client())
     hello = client_hello(context)
@@ -154,8 +155,12 @@ def test_a_trickle_does_not_extend_the_time_for_a_client_hello(config: Tree, mat
 # -- connections -------------------------------------------------------------------------------------------------------
 
 
-def test_silent_connections_at_the_limit_are_let_go_in_time(config: Tree, material: Material, start: Start) -> None:
-    """All places taken by connections that say nothing: a newcomer gets in once `client_hello_timeout` has passed."""
+def test_silent_connections_at_the_limit_are_let_go_in_time(
+    config: Tree, material: Material, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All places taken by connections that say nothing: a newcomer gets in once `client_hello_timeout` has passed, and
+    LINGER (2 s), in which they do not close either."""
+    monkeypatch.setattr(stream, "LINGER", 0.1)
     config["listeners"][0]["tls"]["client_hello_timeout"] = "300ms"
     proxy = start(limit(config, max_connections=5))
     with crowd(proxy.port(), 5, b""):
@@ -193,7 +198,8 @@ def test_a_newcomer_costs_one_idle_connection_only(config: Tree, material: Mater
     context = client_context(material.root, material.client())
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(tls(proxy.port(), context)) for _ in range(10)]
-        idle_in_turn(proxy, clients)
+        idle_in_turn(proxy, clients[:1])
+        assert [client.get().status for client in clients[1:]] == [200] * 9
         newcomer = stack.enter_context(tls(proxy.port(), context))
         assert newcomer.get().status == 200
         assert [client.get().status for client in clients[1:]] == [200] * 9

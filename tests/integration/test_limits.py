@@ -15,7 +15,7 @@ from tests.integration.harness import RunningProxy, Tree, eventually
 from tests.integration.http.peers import OK, Listening, listening
 from tests.integration.upstream import RecordingUpstream
 
-SOON = "300ms"
+SOON = "200ms"
 """A timeout that is meant to pass."""
 
 LONG = "60s"
@@ -140,7 +140,7 @@ def test_slow_headers(begin: Begin, upstream: RecordingUpstream) -> None:
             if before:
                 client.send(before)
                 assert client.response().status == 200
-                time.sleep(0.5)  # between requests the time does not run
+                time.sleep(0.4)  # between requests the time does not run
             began = time.monotonic()
             with contextlib.suppress(OSError):
                 for byte in request("/", "X: " + "a" * 100):
@@ -183,11 +183,11 @@ def test_idle_connections_are_closed(begin: Begin, before: bytes) -> None:
 
 
 def test_a_connection_that_is_used_is_not_idle(begin: Begin) -> None:
-    scene = begin(timeouts={"idle": "500ms"})
+    scene = begin(timeouts={"idle": "400ms"})
     with scene.connect() as client:
         for _ in range(8):
             assert client.get().status == 200
-            time.sleep(0.15)
+            time.sleep(0.1)
 
 
 def test_a_long_wait_for_the_upstream_is_not_idle(begin: Begin, by_hand: Listening) -> None:
@@ -197,7 +197,7 @@ def test_a_long_wait_for_the_upstream_is_not_idle(begin: Begin, by_hand: Listeni
         client.send(request("/", "Content-Length: 2", method="POST", body=b"ab"))
         peer = by_hand.accept()
         peer.head()
-        time.sleep(1)
+        time.sleep(0.6)
         peer.send(OK)
         assert client.response().status == 200
 
@@ -245,7 +245,7 @@ def test_the_upstreams_time_begins_when_the_request_is_sent(config: Tree, begin:
         client.send(request("/", "Content-Length: 4", method="POST", body=b"ab"))
         peer = by_hand.accept()
         peer.head()
-        time.sleep(0.8)
+        time.sleep(0.6)
         client.send(b"cd")
         assert peer.exactly(4) == b"abcd"
         peer.send(OK)
@@ -262,7 +262,7 @@ def test_a_route_may_have_more_patience_than_another(config: Tree, begin: Begin,
         client.send(request("/slow"))
         peer = by_hand.accept()
         peer.head()
-        time.sleep(0.8)
+        time.sleep(0.6)
         peer.send(OK)
         assert client.response().status == 200
         client.send(request("/quick"))

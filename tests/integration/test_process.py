@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import tempfile
 import threading
 import urllib.error
 import urllib.request
@@ -103,6 +104,20 @@ def test_logs_are_reopened(config: Tree, material: Material, tmp_path: Path) -> 
         assert [line["path"] for line in proxy.access()] == ["/after"]
         assert b"/after" not in rotated.read_bytes()
     assert b"/before" in rotated.read_bytes()
+
+
+def test_no_temporary_folder_is_needed(
+    config: Tree, material: Material, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container's root is often read-only: what OpenSSL reads from a file alone is a file in memory."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(FileNotFoundError), tempfile.NamedTemporaryFile():
+        pass
+    config["listeners"][0]["tls"]["session_resumption"] = True
+    proxy = start(config)
+    with tls(proxy.port(), client_context(material.root, material.client())) as connection:
+        assert connection.get().status == 200
+    assert (tmp_path / "nowhere").exists() is False
 
 
 def test_an_embedded_proxy_lets_go_of_everything(

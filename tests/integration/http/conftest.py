@@ -38,6 +38,7 @@ class Served:
         with socket.socket() as raw:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, takes)
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1400)  # else it announces no room before all is free
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             raw.settimeout(PATIENCE)
             raw.connect(("127.0.0.1", self.port))
             with self.context.wrap_socket(raw, server_hostname="proxy.test", suppress_ragged_eofs=False) as sock:

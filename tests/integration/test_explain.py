@@ -1,6 +1,7 @@
 """`mtlsproxy explain` as an operator types it: it says what the data path says, in a fixed shape, with the way out."""
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from datetime import timedelta
@@ -459,3 +460,15 @@ def test_every_error_of_a_configuration_is_said(routed: Tree, write: Write, mate
     assert "did you mean recorder?" in said
     assert "max_chain_depth" in said
     assert all(line.split(":")[0].endswith("explain.yaml") for line in said.splitlines())
+
+
+@pytest.mark.parametrize("output_format", ["text", "json"])
+def test_a_reader_that_has_gone_makes_no_verdict_of_it(material: Material, output_format: str) -> None:
+    """`explain … | head -1` of an accepted client must not say "refused" by its status."""
+    read, write = os.pipe()
+    os.close(read)
+    alice, options = material.client(), ("--format", output_format)
+    arguments = [COMMAND, "explain", "--cert", alice.certificate, "--trust-anchors", material.anchors, *options]
+    done = subprocess.run(arguments, stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")

@@ -2,11 +2,12 @@
 
 import importlib
 import importlib.util
-from collections.abc import Sequence
+import sys
 
 import click
 
 import mtlsproxy
+from mtlsproxy.cli.streams import exit_status_of
 
 COMMANDS = {
     "audit": ("audit", "Read the audit log."),
@@ -48,5 +49,6 @@ def cli() -> None:
     """A reverse proxy that lets nobody through who has not proved, with a client certificate, who they are."""
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    cli.main(args=list(args) if args is not None else None, prog_name="mtlsproxy")
+def main() -> None:
+    """The console script."""
+    sys.exit(exit_status_of(lambda: cli.main(prog_name="mtlsproxy")))

@@ -182,6 +182,7 @@ def test_a_port_that_is_taken(broken: Tree, tmp_path: Path, which: str) -> None:
     key = "listeners[0].bind" if which == "listener" else "admin.bind"
     (line,) = [line for line in lines if key in line]
     assert section["bind"] in line
+    assert line.startswith(f"{file}:"), "where the address is written"
     assert "in use" in line.lower()
 
 

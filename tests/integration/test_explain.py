@@ -421,8 +421,11 @@ def test_a_pipe_gets_no_colour_and_no_wrapping(material: Material) -> None:
         (["--cert", "ALICE", "--config", "/nowhere.yaml"], "/nowhere.yaml"),
         (["--cert", "/nowhere.pem", "--trust-anchors", "ANCHORS"], "/nowhere.pem: cannot be read"),
         (["--cert", "CONFIG", "--trust-anchors", "ANCHORS"], "no certificate (BEGIN CERTIFICATE)"),
-        (["--cert", "KEY", "--trust-anchors", "ANCHORS"], "but PRIVATE KEY"),
-        (["--cert", "ALICE", "--trust-anchors", "KEY"], "no certificate in the file"),
+        (["--cert", "KEY", "--trust-anchors", "ANCHORS"], "but PRIVATE KEY: name the file of the certificate"),
+        (
+            ["--cert", "ALICE", "--trust-anchors", "KEY"],
+            "no certificate in the file, but PRIVATE KEY: name the file of",
+        ),
         (["--cert", "ALICE", "--trust-anchors", "ANCHORS", "--crl", "ANCHORS"], "CRL"),
         (["--cert", "ALICE", "--trust-anchors", "ANCHORS", "--crl", "/nowhere/*.pem"], "no file matches"),
         (["--cert", "ALICE", "--trust-anchors", "ANCHORS", "--at", "2026-01-01T00:00:00"], "needs a zone"),
@@ -460,6 +463,26 @@ def test_every_error_of_a_configuration_is_said(routed: Tree, write: Write, mate
     assert "did you mean recorder?" in said
     assert "max_chain_depth" in said
     assert all(line.split(":")[0].endswith("explain.yaml") for line in said.splitlines())
+
+
+def test_with_json_errors_are_in_the_answer_too(routed: Tree, write: Write, material: Material) -> None:
+    """As `check` does: what reads stdout need not read stderr, and an answer without `ok` is a verdict."""
+    routed["routes"][0]["upstream"] = "recorde"
+    file, alice = write(routed), material.client().certificate
+    status, answer = explained("--cert", alice, "--config", file)
+    assert (status, answer["ok"]) == (2, False)
+    (error,) = answer["errors"]
+    assert (error["file"], error["path"]) == (str(file), "routes[0].upstream")
+    assert "did you mean recorder?" in error["message"]
+    for arguments, words in (
+        (("--cert", "/nowhere.pem", "--trust-anchors", alice), "/nowhere.pem: cannot be read"),
+        (("--cert", alice), "say whom to trust"),
+    ):
+        status, answer = explained(*arguments)
+        assert (status, answer["ok"]) == (2, False)
+        (error,) = answer["errors"]
+        assert words in error["message"]
+        assert list(error) == ["file", "line", "column", "path", "message"]
 
 
 @pytest.mark.parametrize("output_format", ["text", "json"])

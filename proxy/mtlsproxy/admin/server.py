@@ -30,7 +30,12 @@ _SHUTDOWN_SECONDS = 1.0
 
 
 class AdminError(Exception):
-    """The admin server cannot start; the message names the setting."""
+    """The admin server cannot start. key: of the setting, `admin.bind`; detail: what is wrong with it."""
+
+    def __init__(self, key: str, detail: str) -> None:
+        super().__init__(f"{key}: {detail}")
+        self.key = key
+        self.detail = detail
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +86,12 @@ async def _serve(app: "web.Application", sockets: Sequence[socket.socket], undo:
 async def _bind(key: str, bind: Bind, undo: AsyncExitStack) -> list[socket.socket]:
     """Listening sockets on every address of `bind`; closed by `undo` unless it is popped."""
     if bind.fd_name is not None:
-        raise AdminError(f"{key}: {bind}: sockets passed by systemd are for listeners: write host:port")
+        raise AdminError(key, f"{bind}: sockets passed by systemd are for listeners: write host:port")
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except socket.gaierror as error:
-        raise AdminError(f"{key}: {bind}: {error.strerror}") from error
+        raise AdminError(key, f"{bind}: {error.strerror}") from error
     sockets: list[socket.socket] = []
     failure: OSError | None = None
     for family, _, _, _, address in dict.fromkeys(found):
@@ -95,13 +100,13 @@ async def _bind(key: str, bind: Bind, undo: AsyncExitStack) -> list[socket.socke
         except OSError as error:
             # A name such as localhost may have an address of a family that this machine does not run.
             if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                raise AdminError(f"{key}: {bind}: {_words(error)}") from error
+                raise AdminError(key, f"{bind}: {_words(error)}") from error
             failure = error
             continue
         undo.callback(bound.close)
         sockets.append(bound)
     if not sockets:
-        raise AdminError(f"{key}: {bind}: {_words(failure)}") from failure
+        raise AdminError(key, f"{bind}: {_words(failure)}") from failure
     return sockets
 
 

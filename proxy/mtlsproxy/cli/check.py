@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mtlsproxy.cli.report import BadInput, format_option, print_json
+from mtlsproxy.cli.report import BadInput, findings, format_option, print_json
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -38,7 +38,7 @@ def command(config: Path, strict: bool, output_format: str) -> None:
     import os
     from datetime import UTC, datetime
 
-    from mtlsproxy.cli.report_check import findings, inventory, print_inventory
+    from mtlsproxy.cli.report_check import inventory, print_inventory
     from mtlsproxy.config.errors import ConfigErrors
     from mtlsproxy.config.load import load_config
 

@@ -18,7 +18,7 @@ from mtlsproxy.cli.inquiry import (
     explain_request,
     explain_verification,
 )
-from mtlsproxy.cli.report import BadInput
+from mtlsproxy.cli.report import BadInput, findings
 from mtlsproxy.config.errors import ConfigErrors, did_you_mean
 from mtlsproxy.config.load import LoadedConfig, load_config
 from mtlsproxy.config.model import Config, Listener
@@ -28,7 +28,7 @@ from mtlsproxy.revocation.errors import CrlError
 from mtlsproxy.revocation.sources import SourceError, load_sources
 from mtlsproxy.runtime.material import load_material
 from mtlsproxy.verdict.trust import DenyList, Trust
-from mtlsproxy.x509.certificate import Certificate, MalformedCertificate, load_pem_certificates
+from mtlsproxy.x509.certificate import Certificate, MalformedCertificate, held_instead, load_pem_certificates
 from mtlsproxy.x509.policy import Truststore
 
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOTALL)
@@ -47,8 +47,7 @@ def read_chain(file: Path) -> tuple[bytes, ...]:
     blocks = _PEM.findall(data)
     certificates = [body for label, body in blocks if label == b"CERTIFICATE"]
     if not certificates:
-        held = ", ".join(sorted({label.decode("ascii") for label, _ in blocks})) or "nothing in PEM"
-        raise BadInput(f"{file}: no certificate (BEGIN CERTIFICATE) in it, but {held}")
+        raise BadInput(f"{file}: no certificate (BEGIN CERTIFICATE) in it, but {held_instead(data)}")
     if data.count(b"-----BEGIN CERTIFICATE-----") != len(certificates):
         raise BadInput(f"{file}: a certificate in it has no end: the file was cut short")
     try:
@@ -77,7 +76,7 @@ def explain_by_config(
         loaded = load_config(config_file, os.environ)
         trusts = load_material(_without_server_keys(loaded), at).trusts
     except ConfigErrors as errors:
-        raise BadInput(str(errors)) from errors
+        raise BadInput(str(errors), findings(errors.errors)) from errors
     config = loaded.config
     if truststore is not None:
         trusts = {truststore: _named(trusts, truststore, "truststore")}

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mtlsproxy.cli.report import BadInput, format_option
+from mtlsproxy.cli.report import BadInput, errors_in, format_option
 
 if TYPE_CHECKING:
-    from mtlsproxy.cli.inquiry import Asked
+    from mtlsproxy.cli.inquiry import Asked, Explanation
 
 REFUSED = 1
 _SEVERAL = ("--trust-anchors", "--crl")
@@ -79,8 +79,8 @@ Exit status: 0 accepted; 1 refused; 2 the input is wrong.""",
     help="With --trust-anchors: CRLs; makes revocation hard_fail.",
 )
 @click.option("--at", callback=_instant, metavar="RFC3339", help="Judge as if it were then. Default: now.")
-@click.option("--request-id", metavar="ID", help="Explain a recent refusal of a running proxy (not available yet).")
-@click.option("--admin", metavar="URL", help="With --request-id: that proxy's admin listener (not available yet).")
+@click.option("--request-id", metavar="ID", hidden=True)
+@click.option("--admin", metavar="URL", hidden=True)
 @format_option
 def command(
     certificate: Path | None,
@@ -102,23 +102,36 @@ def command(
 
     The certificate's key is not needed: whether the client holds it is settled in the handshake alone.
     """
-    if request_id is not None or admin is not None:
-        raise BadInput("--request-id is not available yet: explain the client's certificate with --cert")
-    if certificate is None:
-        raise click.UsageError("give the client's certificate with --cert")
-    _refuse_contradictions(config_file, trust_anchors, crls, (truststore, listener, route, path, method, host))
-    asked = _asked(route, path, method, host)
-
-    from mtlsproxy.cli import evidence
     from mtlsproxy.cli.report_explain import print_explanation
+
+    with errors_in(output_format):
+        if request_id is not None or admin is not None:
+            raise BadInput("--request-id is not available yet: explain the client's certificate with --cert")
+        if certificate is None:
+            raise click.UsageError("give the client's certificate with --cert")
+        _refuse_contradictions(config_file, trust_anchors, crls, (truststore, listener, route, path, method, host))
+        asked = _asked(route, path, method, host)
+        explanation = _explain(certificate, config_file, (truststore, listener), asked, trust_anchors, crls, at)
+    print_explanation(explanation, output_format)
+    click.get_current_context().exit(0 if explanation.accepted else REFUSED)
+
+
+def _explain(
+    certificate: Path,
+    config_file: Path | None,
+    where: tuple[str | None, str | None],
+    asked: "Asked",
+    trust_anchors: tuple[Path, ...],
+    crls: tuple[Path, ...],
+    at: datetime,
+) -> "Explanation":
+    """where: truststore and listener. Raises BadInput."""
+    from mtlsproxy.cli import evidence
 
     presented = evidence.read_chain(certificate)
     if config_file is not None:
-        explanation = evidence.explain_by_config(presented, config_file, truststore, listener, asked, at)
-    else:
-        explanation = evidence.explain_by_files(presented, trust_anchors, crls, at)
-    print_explanation(explanation, output_format)
-    click.get_current_context().exit(0 if explanation.accepted else REFUSED)
+        return evidence.explain_by_config(presented, config_file, *where, asked, at)
+    return evidence.explain_by_files(presented, trust_anchors, crls, at)
 
 
 def _refuse_contradictions(

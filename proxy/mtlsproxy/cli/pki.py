@@ -69,7 +69,7 @@ def command() -> None:
     """
 
 
-@command.command()
+@command.command(short_help="Make a root, a CA for servers, a CA for clients, and their CRLs.")
 @click.argument("directory", metavar="DIR", type=FOLDER)
 @click.option("--organization", metavar="O", default="mtlsproxy development", show_default=True, help="O of every CA.")
 @key_type_option
@@ -93,7 +93,7 @@ def init(directory: Path, organization: str, key_type: str) -> None:
     click.echo(f"Move {directory / 'root.key'} to a safe place; bring it back to renew crls/root.pem.")
 
 
-@command.command()
+@command.command(short_help="Make a key and a certificate signing request.")
 @subject_option
 @san_option
 @key_type_option
@@ -115,7 +115,7 @@ def csr(subject: str, sans: tuple[str, ...], key_type: str, out: Path, out_key: 
     click.echo(f"{out}  a request for {subject}; give it to the CA\n{out_key}  its key; keep it here")
 
 
-@command.command()
+@command.command(short_help="Sign a certificate signing request.")
 @ca_option
 @profile_option
 @click.option("--csr", "csr_file", type=FILE, required=True, help="The request, PEM or DER.")
@@ -135,7 +135,7 @@ def sign(directory: Path, profile: str, csr_file: Path, days: int, out: Path) ->
     click.echo(_described(out, signed.certificate))
 
 
-@command.command()
+@command.command(short_help="Make a key and its certificate in one step.")
 @ca_option
 @profile_option
 @subject_option
@@ -171,7 +171,7 @@ def issue(
     click.echo(f"{_described(out, issued.certificate)}\n{out_key}  its key")
 
 
-@command.command()
+@command.command(short_help="Revoke a certificate, and rewrite the CRLs.")
 @ca_option
 @click.argument("certificate", metavar="CERT", type=FILE)
 @click.option(
@@ -198,7 +198,7 @@ def revoke(directory: Path, certificate: Path, reason: str) -> None:
     click.echo(f"{directory / 'crls' / revocation.authority}.pem  says so; have the proxy read it again")
 
 
-@command.command()
+@command.command(short_help="Make the CRLs anew, before they end.")
 @ca_option
 @click.option("--days", type=DAYS, help="Until nextUpdate; absent: as long as each CRL's predecessor.")
 def crl(directory: Path, days: int | None) -> None:

@@ -3,14 +3,18 @@
 import io
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
+
+if TYPE_CHECKING:
+    from mtlsproxy.config.errors import Finding
 
 BAD_INPUT = 2
 _ENDLESS = 1 << 20
@@ -31,9 +35,35 @@ class BadInput(click.ClickException):
 
     exit_code = BAD_INPUT
 
+    def __init__(self, message: str, found: Sequence[Mapping[str, object]] = ()) -> None:
+        """found: the errors as JSON, where there is more to say than their lines."""
+        super().__init__(message)
+        self.found = list(found)
+
     def show(self, file: IO[Any] | None = None) -> None:
         for line in self.message.split("\n"):
             click.echo(printable(line), err=True)
+
+
+@contextmanager
+def errors_in(output_format: str) -> Iterator[None]:
+    """With json, whoever reads the answer finds the errors there too; stderr and the exit status stay as they are."""
+    try:
+        yield
+    except click.ClickException as error:
+        if output_format == "json":
+            found = error.found if isinstance(error, BadInput) else ()
+            print_json({"ok": False, "errors": found or [_error(line) for line in error.message.split("\n")]})
+        raise
+
+
+def _error(message: str) -> dict[str, object]:
+    return {"file": None, "line": None, "column": None, "path": None, "message": message}
+
+
+def findings(found: Iterable["Finding"]) -> list[dict[str, object]]:
+    """Errors or warnings as JSON."""
+    return [{"file": f.file, "line": f.line, "column": f.column, "path": f.path, "message": f.message} for f in found]
 
 
 def print_json(value: object) -> None:

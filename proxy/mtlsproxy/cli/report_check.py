@@ -9,8 +9,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from mtlsproxy.access.matcher import compile_match
-from mtlsproxy.cli.report import days_left, in_days, line, moment, print_tree, text, tree
-from mtlsproxy.config.errors import ConfigWarning, Finding
+from mtlsproxy.cli.report import days_left, findings, in_days, line, moment, print_tree, text, tree
+from mtlsproxy.config.errors import ConfigWarning
 from mtlsproxy.config.model import Config, Listener, Match, Route
 from mtlsproxy.revocation.crl import Crl
 from mtlsproxy.runtime.material import Material
@@ -21,11 +21,6 @@ from mtlsproxy.x509.certificate import Certificate
 from mtlsproxy.x509.checks import eku_name
 
 Inventory = dict[str, Any]
-
-
-def findings(found: Iterable[Finding]) -> list[Inventory]:
-    """Errors or warnings as JSON."""
-    return [{"file": f.file, "line": f.line, "column": f.column, "path": f.path, "message": f.message} for f in found]
 
 
 def inventory(material: Material, warnings: Iterable[ConfigWarning], at: datetime) -> Inventory:

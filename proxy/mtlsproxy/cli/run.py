@@ -41,27 +41,22 @@ def command(config: Path) -> None:
     with asyncio.Runner(loop_factory=new_event_loop()) as runner:
         try:
             runner.run(serve(material))
-        except (ConfigErrors, LogError, AdminFailed) as error:
+        except (ConfigErrors, LogError) as error:
             fail(str(error))
 
 
-class AdminFailed(Exception):
-    """The admin listener cannot start."""
-
-
 async def serve(material: Material) -> None:
+    async def start_admin(config: Config, metrics: Metrics, status: Status) -> AdminHandle:
+        from mtlsproxy.admin import server
+
+        try:
+            return await server.start_admin(config.admin, metrics, status)
+        except server.AdminError as error:
+            raise ConfigErrors([material.loaded.error(error.key, error.detail)]) from error
+
     proxy = Proxy(material, start_admin)
     await proxy.start()
     await proxy.run_until_stopped()
-
-
-async def start_admin(config: Config, metrics: Metrics, status: Status) -> AdminHandle:
-    from mtlsproxy.admin.server import AdminError, start_admin
-
-    try:
-        return await start_admin(config.admin, metrics, status)
-    except AdminError as error:
-        raise AdminFailed(str(error)) from error
 
 
 def fail(message: str) -> None:

@@ -14,6 +14,8 @@ from mtlsproxy.config.model import Config
 
 MAX_CHOICES = 10
 """Longer enumerations (HTTP methods) are not listed in an error."""
+_UNQUOTED = {"int_type": re.compile(r"-?[0-9]+"), "bool_type": re.compile("true|false")}
+_WITHOUT_QUOTES = ": write it without quotes"
 _WORDS = {
     "missing": "is required",
     "too_short": "needs at least one entry",
@@ -71,13 +73,19 @@ def _words(detail: ErrorDetails, path: Path, document: Document, root: type[Sect
     if kind == "literal_error":
         choices = [choice.strip("'\"") for choice in re.findall(r"'[^']*'|\b[0-9]+\b", str(context["expected"]))]
         allowed = f"must be {' or '.join(choices)}, not" if len(choices) <= MAX_CHOICES else "is unknown here:"
-        return f"{allowed} {_shown(value)}{_near(value, choices)}"
+        return f"{allowed} {_shown(value)}{_WITHOUT_QUOTES if value in choices else _near(value, choices)}"
     if kind == "string_type":
         return _not_a_string(path, document)
     if kind in _WORDS:
         words = _WORDS[kind].format(**context)
-        return words if kind in ("missing", "too_short") else f"{words}, not {_shown(value)}"
+        return words if kind in ("missing", "too_short") else f"{words}, not {_shown(value)}{_unquoted(kind, value)}"
     return detail["msg"]
+
+
+def _unquoted(kind: str, value: object) -> str:
+    """For what would have been right but for its quotes."""
+    meant = _UNQUOTED.get(kind)
+    return _WITHOUT_QUOTES if meant is not None and isinstance(value, str) and meant.fullmatch(value) else ""
 
 
 def _near(value: object, choices: list[str]) -> str:

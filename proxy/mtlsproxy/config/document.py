@@ -207,6 +207,9 @@ def _first_step(node: Node | None, text: str) -> str | int:
     return re.split(r"[.\[]", text, maxsplit=1)[0] or text
 
 
+_SET_IT = "set it for this command too (export, or Environment= of the service), or write the value here"
+
+
 class _Walk:
     """Nodes → data, for one document."""
 
@@ -309,7 +312,7 @@ class _Walk:
                 self._complain(node, path, "${ begins a variable: write ${NAME}, with letters, digits and _ alone")
                 return ""
             if name not in environ:
-                self._complain(node, path, f"environment variable {name} is not set")
+                self._complain(node, path, f"environment variable {name} is not set: {_SET_IT}")
                 return ""
             return environ[name]
 

@@ -72,7 +72,7 @@ def _with_default(identities: dict[str, Identity]) -> dict[str, Identity]:
 
 
 def _workers_kind(value: object) -> str:
-    return "auto" if isinstance(value, str) else "number"
+    return "auto" if isinstance(value, str) and not value.isdecimal() else "number"
 
 
 class Config(Section):

@@ -23,6 +23,7 @@ from mtlsproxy.devpki.files import NewFile
 from mtlsproxy.devpki.keys import KeyType, generate_key, key_pem, load_key
 from mtlsproxy.devpki.ledger import Ledger, Revoked
 from mtlsproxy.devpki.requests import LeafRequest, make_request, read_csr
+from mtlsproxy.x509.certificate import held_instead
 
 AUTHORITIES = ("root", SERVER.authority, CLIENT.authority)
 LEAF_DAYS = 90
@@ -243,8 +244,9 @@ def load_certificate(data: bytes, source: str) -> x509.Certificate:
         certificate = load(data)
         _ = certificate.issuer, certificate.subject, certificate.extensions  # read lazily, and so judged here
     except UNREADABLE as error:
+        held = f", but {held_instead(data)}" if b"-----BEGIN" in data and b"BEGIN CERTIFICATE-----" not in data else ""
         raise PkiError(
-            f"{source}: not a certificate (PEM or DER); give the file that pki issue or sign wrote"
+            f"{source}: not a certificate (PEM or DER){held}; give the file that pki issue or sign wrote"
         ) from error
     return certificate
 

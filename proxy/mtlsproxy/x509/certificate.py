@@ -18,13 +18,15 @@ from cryptography import x509 as pyca
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
-from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import AuthorityInformationAccessOID as Aia
 from cryptography.x509.oid import ExtensionOID as Oid
 
 from mtlsproxy.x509.raw import names_its_curve, policy_mappings, refuse_subtree_distances, slice_certificate
 
 _Extension = TypeVar("_Extension", bound=pyca.ExtensionType)
+
+MAX_RSA_EXPONENT_BITS = 64
+"""OpenSSL's own bound for large moduli; everybody uses 17 bits."""
 
 MAX_CERTIFICATE = 128 * 1024
 """Bytes. OpenSSL takes 100 KiB for a whole chain; a certificate beyond this is an attack on our time."""
@@ -61,6 +63,7 @@ _KEY_USAGES = (
 _NO_REV_AVAIL = pyca.ObjectIdentifier("2.5.29.56")  # RFC 9608
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
+_LABEL = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,64})-----")
 _UNINTERPRETED = (pyca.OtherName, pyca.RegisteredID)
 _SAN_KINDS: dict[type[pyca.GeneralName], str] = {
     pyca.UniformResourceIdentifier: "URI",
@@ -76,6 +79,25 @@ _UNPARSABLE = (
     pyca.UnsupportedGeneralNameType,
     UnsupportedAlgorithm,
 )
+_ODDITIES = (
+    "Attribute's length must be ",  # a country of seven letters: names are compared as they are
+    "Parsed a serial number which wasn't positive ",  # to be handled gracefully (§4.1.2.2)
+    "Invalid ASN.1 .* in the explicit text ",  # texts of policies are never shown
+    "The parsed certificate contains a NULL parameter ",  # cryptography before 50
+    "Diffie-Hellman over finite fields ",  # the key check refuses such a key by name
+)
+
+
+def _silence_oddities() -> None:
+    """Keep what the library says of peers' certificates off stderr, which is for the log, for the process's life.
+
+    NOTE: `warnings.catch_warnings` swaps the filters of all threads, and certificates are parsed in several.
+    """
+    warnings.filterwarnings("ignore", "|".join(_ODDITIES), UserWarning)
+
+
+_silence_oddities()
+_SILENCED = list(warnings.filters[:1])
 
 
 class MalformedCertificate(Exception):
@@ -185,8 +207,16 @@ def load_pem_certificates(data: bytes) -> tuple[Certificate, ...]:
     if data.count(b"-----BEGIN CERTIFICATE-----") != len(blocks):
         raise MalformedCertificate(f"certificate {len(blocks) + 1} of the file has no end")
     if not blocks:
-        raise MalformedCertificate("no certificate in the file")
+        raise MalformedCertificate(f"no certificate in the file, but {held_instead(data)}")
     return tuple(_parse_block(number, block) for number, block in enumerate(blocks, 1))
+
+
+def held_instead(data: bytes) -> str:
+    """What a file without a certificate in PEM holds, in words."""
+    labels = sorted({label.decode("ascii") for label in _LABEL.findall(data)})
+    if any(label.endswith("PRIVATE KEY") for label in labels):
+        return f"{', '.join(labels)}: name the file of the certificate, not of its key"
+    return ", ".join(labels) or "nothing in PEM"
 
 
 def _parse_block(number: int, block: bytes) -> Certificate:
@@ -199,11 +229,10 @@ def _parse_block(number: int, block: bytes) -> Certificate:
 
 
 def _parse(der: bytes) -> Certificate:
-    with warnings.catch_warnings():
-        # Serials that are not positive must be handled gracefully (§4.1.2.2); odd policy texts are never shown.
-        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
-        loaded = pyca.load_der_x509_certificate(der)
-        extensions = {extension.oid: extension for extension in loaded.extensions}
+    if list(warnings.filters[:1]) != _SILENCED:
+        _silence_oddities()  # other filters were put in front since, as pytest does
+    loaded = pyca.load_der_x509_certificate(der)
+    extensions = {extension.oid: extension for extension in loaded.extensions}
     raw = slice_certificate(der)
     public_key = _public_key(loaded, raw.spki)
     constraints = _value(extensions, pyca.BasicConstraints)
@@ -277,6 +306,8 @@ def _public_key(loaded: pyca.Certificate, spki: bytes) -> CertificatePublicKeyTy
         key = loaded.public_key()
     except (ValueError, UnsupportedAlgorithm):
         return None  # the key check refuses it by name; another path may do without this certificate
+    if isinstance(key, rsa.RSAPublicKey) and key.public_numbers().e.bit_length() > MAX_RSA_EXPONENT_BITS:
+        return None  # a verification takes as long as the exponent is: strangers choose theirs
     return key if not isinstance(key, ec.EllipticCurvePublicKey) or names_its_curve(spki) else None
 
 

@@ -26,6 +26,18 @@ def test_a_command_explains_itself(name: str) -> None:
     assert "Options:" in result.output
 
 
+def test_the_short_lines_of_pki_are_whole() -> None:
+    output = CliRunner().invoke(cli, ["pki", "--help"], prog_name="mtlsproxy").output
+    listed = output.partition("Commands:\n")[2].splitlines()
+    assert len(listed) == 6
+    assert all(line.endswith(".") and not line.endswith("...") for line in listed)
+
+
+def test_what_is_not_available_yet_is_not_offered() -> None:
+    output = CliRunner().invoke(cli, ["explain", "--help"], prog_name="mtlsproxy").output
+    assert "--request-id" not in output and "--admin" not in output
+
+
 def test_the_list_names_each_command_with_its_line() -> None:
     output = " ".join(CliRunner().invoke(cli, ["--help"]).output.split())
     for name in PRESENT:

@@ -92,7 +92,8 @@ def test_all_errors_come_at_once_in_the_order_of_the_file(tmp_path: Path) -> Non
             'quote it ("0123")',
             "13:22: routes[0].allow: is empty (null): write a value, or remove the key",
             "13:34: routes[0].upstream: there is no upstream 'u'",
-            "14:7: user: environment variable NOBODY is not set",
+            "14:7: user: environment variable NOBODY is not set: set it for this command too (export, or "
+            "Environment= of the service), or write the value here",
             "15:1: user: is written twice; the first is in line 14",
         ]
     ]  # fmt: skip

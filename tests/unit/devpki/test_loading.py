@@ -8,7 +8,8 @@ from cryptography.hazmat.primitives import serialization
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtlsproxy.devpki import DevPki, PkiError, create_pki
+from mtlsproxy.devpki import DevPki, KeyType, PkiError, create_pki
+from mtlsproxy.devpki.keys import generate_key, key_pem
 from mtlsproxy.devpki.pki import load_certificate
 
 
@@ -25,6 +26,14 @@ def test_the_first_certificate_of_a_chain_is_taken_and_der_is_read_too(issued: t
     assert (
         load_certificate(der, "x.pem") == load_certificate(chain, "x.pem") == load_certificate(b"\n" + chain, "x.pem")
     )
+
+
+def test_a_key_in_place_of_a_certificate_is_called_that() -> None:
+    key = key_pem(generate_key(KeyType.EC))
+    with pytest.raises(
+        PkiError, match=r"x\.key: not a certificate .* but PRIVATE KEY: name the file of the certificate"
+    ):
+        load_certificate(key, "x.key")
 
 
 @settings(max_examples=100, deadline=None)

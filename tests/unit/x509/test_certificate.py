@@ -316,8 +316,12 @@ def test_a_pem_file_gives_all_its_certificates_in_order() -> None:
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (b"", "no certificate in the file"),
-        (b"-----BEGIN EC PRIVATE KEY-----\nAA==\n-----END EC PRIVATE KEY-----\n", "no certificate in the file"),
+        (b"", "no certificate in the file, but nothing in PEM"),
+        (
+            b"-----BEGIN EC PRIVATE KEY-----\nAA==\n-----END EC PRIVATE KEY-----\n",
+            "but EC PRIVATE KEY: name the file of",
+        ),
+        (b"-----BEGIN X509 CRL-----\nAA==\n-----END X509 CRL-----\n", "no certificate in the file, but X509 CRL$"),
         (pem(CA.certificate) + pem(RICH.certificate)[:-20], "certificate 2 of the file has no end"),
         (pem(CA.certificate).replace(b"MII", b"M*I", 1), "certificate 1 of the file: not base64"),
         (

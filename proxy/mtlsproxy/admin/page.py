@@ -13,6 +13,7 @@ _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem}"
     "table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid #ccc;padding:.25rem .5rem;"
     "text-align:left;vertical-align:top;overflow-wrap:anywhere}th{white-space:nowrap}"
+    "[role=alert]{border-left:4px solid #b00020;padding-left:.75rem}"
 )
 STYLE_HASH = "sha256-" + base64.b64encode(hashlib.sha256(_STYLE.encode("utf-8")).digest()).decode("ascii")
 """Of the style element, for Content-Security-Policy."""
@@ -23,10 +24,13 @@ def status_page(
 ) -> str:
     """The whole document. Arguments as the status source gives them; rejections newest first."""
     state = "ready" if ready else "not ready"
+    failed = _failed_reload(status)
+    also = ", last reload FAILED" if failed else ""
     return (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>mtlsproxy: '
-        f"{state}</title><style>{_STYLE}</style></head><body><main><h1>mtlsproxy is {state}</h1>"
+        f"{state}{also}</title><style>{_STYLE}</style></head><body><main><h1>mtlsproxy is {state}</h1>"
         + _list(reasons)
+        + failed
         + "<h2>Status</h2>"
         + _value(status)
         + "<h2>Latest refusals</h2>"
@@ -34,6 +38,16 @@ def status_page(
         + '<p><a href="/api/status">status as JSON</a> · <a href="/api/rejections">refusals as JSON</a> · '
         '<a href="/metrics">metrics</a></p></main></body></html>'
     )
+
+
+def _failed_reload(status: Mapping[str, Any]) -> str:
+    """What operators who changed a file look for: it is not what is in force."""
+    configuration = status.get("configuration", {})
+    last = configuration.get("last_reload")
+    if last is None or last["ok"]:
+        return ""
+    stays = f"at {last['at']}; generation {configuration.get('generation')} stays in force"
+    return f'<div role="alert"><p><strong>last reload FAILED</strong> {escape(stays)}:</p>{_list(last["errors"])}</div>'
 
 
 def _list(items: Sequence[str]) -> str:

@@ -8,9 +8,11 @@ made again.
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from mtlsproxy.config.model import Revocation
 from mtlsproxy.fetch.cache import CacheError
@@ -18,7 +20,9 @@ from mtlsproxy.fetch.client import CrlEvent, FetchClient, HelperFailed, Subscrip
 from mtlsproxy.fetch.messages import CrlUrl
 from mtlsproxy.fetch.rules import FetchRules
 from mtlsproxy.revocation.crl import Crl
+from mtlsproxy.revocation.policy import OcspPolicy
 from mtlsproxy.revocation.sources import LoadedCrls, SourceError
+from mtlsproxy.runtime.gauges import crl_labels
 from mtlsproxy.runtime.lists import Source
 from mtlsproxy.runtime.material import Material
 from mtlsproxy.telemetry.metrics import Metrics
@@ -32,6 +36,9 @@ if TYPE_CHECKING:
 MAX_POINTS = 1000
 """Distribution points kept fetched for a truststore; a CA has one, or a few shards. Further ones are not asked."""
 
+MAX_POINTS_OF_ONE = 200
+"""Of these for the certificates of one CA: however many one of them names, there is room for those of the others."""
+
 FIRST_FETCH = 2.0
 """Seconds that a start waits for the first lists: what the disk kept is here at once, a quick server's soon after."""
 
@@ -41,7 +48,11 @@ log = logging.getLogger(__name__)
 class Feed:
     """Of one truststore. Also its `DistributionPoints`: which URLs of certificates were asked."""
 
-    def __init__(self, name: str, config: Revocation, trust: Trust, anchors_pem: str, feeds: "Feeds") -> None:
+    def __init__(
+        self, name: str, config: Revocation, trust: Trust, anchors_pem: str, feeds: "Feeds", before: "Feed | None"
+    ) -> None:
+        """before: of the same truststore, in use until now and closed next. What it knows counts until this one has
+        heard for itself: a reload of other settings must shut nobody out for a moment."""
         self.name = name
         self.config = config
         self._feeds = feeds
@@ -55,19 +66,30 @@ class Feed:
         """Those of the above that did not answer in time: nobody waits for them again."""
         self.issuers: tuple[Certificate, ...] = ()
         """CAs met in chains alone, whose lists are fetched."""
+        self._points_of: Counter[str] = Counter()
+        self._closed = False
         for url in urls:
             self._subscribe(url)
-        self.ocsp: OcspClient | None = None
-        if config.ocsp.enabled:
+        self._inherited = {} if before is None else {key: before.held(key) for key in self._subscriptions}
+        responders = [config.ocsp.responder] if config.ocsp.responder is not None else []
+        self._ocsp_settings = (
+            trust.revocation.ocsp,
+            rules_of(config, responders, anchors_pem, config.ocsp.timeout),
+        )
+        self.ocsp = None if before is None else before.hand_over_ocsp(self._ocsp_settings)
+        if self.ocsp is None and config.ocsp.enabled:
             from mtlsproxy.fetch import ocsp_client  # loads aiohttp: only who needs it pays
 
-            responders = [config.ocsp.responder] if config.ocsp.responder is not None else []
             self.ocsp = ocsp_client.OcspClient(
-                trust.revocation.ocsp,
-                rules_of(config, responders, anchors_pem, config.ocsp.timeout),
-                lambda result: feeds.count_ocsp(name, result),
-                changed=feeds.changed,
+                *self._ocsp_settings, lambda result: feeds.count_ocsp(name, result), changed=feeds.changed
             )
+
+    def hand_over_ocsp(self, settings: tuple[OcspPolicy, FetchRules]) -> "OcspClient | None":
+        """The answers known here, where they were asked for by these very settings; from then on they are another's."""
+        if self._ocsp_settings != settings:
+            return None
+        ocsp, self.ocsp = self.ocsp, None
+        return ocsp
 
     @property
     def points(self) -> "Feed | None":
@@ -77,26 +99,34 @@ class Feed:
     @property
     def crls(self) -> tuple[Crl, ...]:
         """What has been fetched and is in use."""
-        events = (s.latest for s in self._subscriptions.values())
-        return tuple(crl for event in events if event is not None for crl in event.crls)
+        return tuple(crl for key in self._subscriptions for crl in self.held(key))
 
-    @property
-    def events(self) -> Iterable[CrlEvent]:
-        return (s.latest for s in self._subscriptions.values() if s.latest is not None)
+    def held(self, key: tuple[str, str]) -> tuple[Crl, ...]:
+        """The lists of one subscription."""
+        subscription = self._subscriptions.get(key)
+        latest = subscription.latest if subscription is not None else None
+        return latest.crls if latest is not None and latest.crls else self._inherited.get(key, ())
 
     def asked(self, url: str, issuer: Certificate) -> bool:
         key = (url, issuer.fingerprint_sha256)
         subscription = self._subscriptions.get(key)
         if subscription is not None:
             return subscription.latest is not None or key in self._given_up
-        return len(self._subscriptions) >= MAX_POINTS
+        return self._is_full(issuer)
+
+    def _is_full(self, issuer: Certificate) -> bool:
+        of_one = self._points_of[issuer.fingerprint_sha256]
+        return of_one >= MAX_POINTS_OF_ONE or self._points_of.total() >= MAX_POINTS
 
     async def ensure(self, wanted: Wanted) -> None:
+        if self._closed:
+            return  # who waits is judged again, by what has taken this one's place
         waits = []
         for url in wanted.points:
             key = (url, wanted.issuer.fingerprint_sha256)
-            if key not in self._subscriptions and len(self._subscriptions) < MAX_POINTS:
+            if key not in self._subscriptions and not self._is_full(wanted.issuer):
                 self._subscribe(url, wanted.issuer)
+                self._points_of[key[1]] += 1
                 if wanted.issuer not in (*self._issuers, *self.issuers):
                     self.issuers = (*self.issuers, wanted.issuer)
             if key in self._subscriptions:
@@ -110,6 +140,7 @@ class Feed:
         await asyncio.gather(*(subscription.first() for subscription in self._subscriptions.values()))
 
     async def close(self) -> None:
+        self._closed = True
         for subscription in self._subscriptions.values():
             subscription.close()
         if self.ocsp is not None:
@@ -142,21 +173,13 @@ class Feed:
 
 def rules_of(config: Revocation, configured: Iterable[str], anchors_pem: str, timeout: float) -> FetchRules:
     """What this truststore may fetch; `configured` URLs need no permission."""
-    hosts = (url.partition("://")[2].partition("/")[0] for url in configured)
     return FetchRules.of(
-        configured_hosts=(_host(host) for host in hosts),
+        configured_hosts=(urlsplit(url).hostname or "" for url in configured),
         allowed_hosts=config.fetch.allowed_hosts,
         max_size=config.fetch.max_size,
         timeout=timeout,
         trust_anchors=anchors_pem,
     )
-
-
-def _host(netloc: str) -> str:
-    """Without port and brackets."""
-    if netloc.startswith("["):
-        return netloc[1:].partition("]")[0]
-    return netloc.partition(":")[0]
 
 
 class Feeds:
@@ -206,8 +229,10 @@ class Feeds:
             key = (config, store.anchors, store.intermediates, trusts[name].revocation, pems[name])
             wanted[name] = key
             if self._keys.get(name) != key:
+                before = self._feeds.get(name)
+                feed = Feed(name, config, trusts[name], pems[name], self, before)
                 self._retire(name)
-                self._feeds[name] = Feed(name, config, trusts[name], pems[name], self)
+                self._feeds[name] = feed
         for name in [n for n in self._feeds if n not in wanted]:
             self._retire(name)
         self._keys = wanted
@@ -244,17 +269,19 @@ class Feeds:
 
     def on_crl(self, truststore: str, event: CrlEvent) -> None:
         ok = event.outcome in ("restored", "updated", "unchanged")
-        first = event.crls[0] if event.crls else None
-        issuer = first.issuer if first is not None else ""
-        key_id = first.authority_key_id.hex() if first is not None and first.authority_key_id else ""
-        result = "success" if ok else "failure"
-        self._metrics.crl_refresh_total.cell(truststore, issuer, key_id, result).value += 1
+        labels = crl_labels(truststore, event.crls[0]) if event.crls else (truststore, "", "")
+        self._metrics.crl_refresh_total.cell(*labels, "success" if ok else "failure").value += 1
         if ok:
             log.info("truststore %s: %s: %s", truststore, event.source.url, event.outcome)
         else:
-            log.warning("truststore %s: %s: %s; next try at %s", truststore, event.source.url, event.detail,
+            log.warning("truststore %s: %s; next try at %s", truststore, event.detail,
                         event.next_at.isoformat(timespec="seconds"))  # fmt: skip
-        if event.outcome != "unchanged":
+        if ok and event.fetched_at is not None:
+            for crl in event.crls:
+                labels = crl_labels(truststore, crl)
+                self._metrics.crl_last_success_timestamp_seconds.set(*labels, value=event.fetched_at.timestamp())
+        # What was refused or did not come has changed nothing, and judging all connections again costs something.
+        if event.outcome in ("restored", "updated"):
             self.changed()
 
     def count_ocsp(self, truststore: str, result: str) -> None:

@@ -1,10 +1,12 @@
 """What certificates and CRLs say of themselves, as metrics: set anew with each Snapshot."""
 
+import math
 import platform
 import ssl
 from datetime import UTC, datetime
 
 import mtlsproxy
+from mtlsproxy.revocation.crl import Crl
 from mtlsproxy.runtime.material import Material
 from mtlsproxy.telemetry.metrics import Metrics
 from mtlsproxy.x509.certificate import Certificate
@@ -30,23 +32,31 @@ def show_material(metrics: Metrics, material: Material, now: float) -> None:
 
 
 def _show_crls(metrics: Metrics, material: Material, now: float) -> None:
+    """A key's lists of several scopes share a series: it shows the first end, and the entries of all."""
     ends: dict[tuple[str, ...], float] = {}
     entries: dict[tuple[str, ...], float] = {}
     loaded: dict[tuple[str, ...], float] = {}
+    known = dict(metrics.crl_last_success_timestamp_seconds.read())  # of what was fetched, as the feeds wrote it
     for name, trust in material.trusts.items():
         for combined in trust.crls.lists:
             crl = combined.base
-            labels = (name, crl.issuer, crl.authority_key_id.hex() if crl.authority_key_id else "")
+            labels = crl_labels(name, crl)
             until = combined.in_force(datetime.fromtimestamp(now, UTC)).next_update
             if until is not None:
-                ends[labels] = until.timestamp()
-            entries[labels] = crl.entries
+                ends[labels] = min(until.timestamp(), ends.get(labels, math.inf))
+            entries[labels] = entries.get(labels, 0) + crl.entries
             lists = material.lists[name]
             from_file = lists.read_at is not None and crl in lists.loaded
-            loaded[labels] = lists.read_at.timestamp() if from_file and lists.read_at is not None else now
+            when = lists.read_at.timestamp() if from_file and lists.read_at is not None else known.get(labels, now)
+            loaded[labels] = min(when, loaded.get(labels, math.inf))
     metrics.crl_next_update_timestamp_seconds.replace(ends)
     metrics.crl_entries.replace(entries)
     metrics.crl_last_success_timestamp_seconds.replace(loaded)
+
+
+def crl_labels(truststore: str, crl: Crl) -> tuple[str, str, str]:
+    """truststore, issuer, key_id: of every metric about a list."""
+    return (truststore, crl.issuer, crl.authority_key_id.hex() if crl.authority_key_id else "")
 
 
 def show_build(metrics: Metrics) -> None:

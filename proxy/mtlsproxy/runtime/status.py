@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import mtlsproxy
+from mtlsproxy.revocation.combined import CombinedCrl
 from mtlsproxy.runtime.control import Control
 from mtlsproxy.runtime.reload import Outcome
 from mtlsproxy.tls import native
@@ -98,17 +99,25 @@ def why_useless(trust: Trust, now: datetime) -> str:
     anchors = trust.truststore.anchors
     if all(anchor.not_after < now or anchor.not_before > now for anchor in anchors):
         return f"no trust anchor of {trust.name} is valid now"
-    # OCSP is asked when a client comes: only then it can be known to fail.
-    if trust.revocation.mode != "hard_fail" or trust.ocsp is not None:
+    # OCSP and distribution points are asked when a client comes: only then they can be known to fail. One CA that let
+    # its list end must not turn away the clients of all others.
+    if trust.revocation.mode != "hard_fail" or trust.ocsp is not None or trust.points is not None:
         return ""
-    lists = trust.crls.lists
-    ends = [combined.in_force(now).next_update for combined in lists]
-    if any(end is not None and now < end + trust.revocation.grace for end in ends):
-        return ""
+    lists = _lists_for_all(trust)
     if not lists:
-        # Distribution points are asked when a client names one.
-        return "" if trust.points is not None else f"no CRL of {trust.name} is here yet, and its mode is hard_fail"
+        return f"no CRL of {trust.name} is here yet, and its mode is hard_fail"
+    ends = [combined.in_force(now).next_update for combined in lists]
+    if any(end is not None and now - end < trust.revocation.grace for end in ends):
+        return ""
     return f"every CRL of {trust.name} has ended, and its mode is hard_fail"
+
+
+def _lists_for_all(trust: Trust) -> tuple[CombinedCrl, ...]:
+    """Lists of which one at least must be fresh. Of a whole chain, one certificate is its trust anchor's own issue; of
+    a leaf alone nobody knows who issued it before it comes."""
+    if trust.revocation.scope == "leaf":
+        return trust.crls.lists
+    return tuple(found for anchor in trust.truststore.anchors for found in trust.crls.signed_by(anchor).lists)
 
 
 def _truststore(trust: Trust) -> dict[str, Any]:

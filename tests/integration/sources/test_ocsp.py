@@ -1,4 +1,4 @@
-"""OCSP through a running proxy: what client, log, metrics and evidence say of every kind of answer; who waits for whom."""
+"""OCSP through a proxy: what client, log, metrics and evidence say of every kind of answer; who waits for whom."""
 
 import subprocess
 from collections.abc import Callable

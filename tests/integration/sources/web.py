@@ -24,7 +24,7 @@ class Web(Server):
         answer, released = self.answers[path], threading.Event()
 
         async def wait(request: web.Request) -> web.StreamResponse:
-            while not released.is_set():
+            while not released.is_set():  # noqa: ASYNC110 - it is set by a thread
                 await asyncio.sleep(0.01)
             return await answer(request)
 

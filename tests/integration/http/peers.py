@@ -153,7 +153,7 @@ def settled(look: Callable[[], int]) -> int:
 
     def steady() -> int:
         before = look()
-        time.sleep(0.3)
+        time.sleep(0.2)
         return before if before == look() else 0
 
     return eventually(steady, 30)

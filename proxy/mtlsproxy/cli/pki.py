@@ -195,7 +195,9 @@ def revoke(directory: Path, certificate: Path, reason: str) -> None:
     record = revocation.record
     word = "was revoked already" if revocation.already else "is revoked"
     click.echo(f"{certificate}  serial {record.serial} {word}, {record.date:%Y-%m-%dT%H:%M:%SZ}, {record.reason.value}")
-    click.echo(f"{directory / 'crls' / revocation.authority}.pem  says so; have the proxy read it again")
+    click.echo(
+        f"{directory / 'crls' / revocation.authority}.pem  says so; a proxy that names it reads it again by itself"
+    )
 
 
 @command.command(short_help="Make the CRLs anew, before they end.")

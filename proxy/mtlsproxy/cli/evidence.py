@@ -21,7 +21,7 @@ from mtlsproxy.cli.inquiry import (
 from mtlsproxy.cli.report import BadInput, findings
 from mtlsproxy.config.errors import ConfigErrors, did_you_mean
 from mtlsproxy.config.load import LoadedConfig, load_config
-from mtlsproxy.config.model import Config, Listener
+from mtlsproxy.config.model import Config, Listener, Revocation
 from mtlsproxy.revocation.crlset import CrlSet, ProblemKind
 from mtlsproxy.revocation.decide import RevocationPolicy
 from mtlsproxy.revocation.errors import CrlError
@@ -77,6 +77,31 @@ def explain_by_config(
         trusts = load_material(_without_server_keys(loaded), at).trusts
     except ConfigErrors as errors:
         raise BadInput(str(errors), findings(errors.errors)) from errors
+    explanation = _explained(presented, loaded, trusts, truststore, listener, asked, at)
+    judge = loaded.config.truststores.get(explanation.truststore or "")
+    return dataclasses.replace(explanation, not_asked=tuple(_urls(judge.revocation)) if judge else ())
+
+
+def _urls(revocation: Revocation | None) -> Iterator[str]:
+    """What a proxy asks over the network."""
+    if revocation is None or revocation.mode == "off":
+        return
+    yield from (source for source in revocation.crl.sources if isinstance(source, str))
+    if revocation.crl.distribution_points:
+        yield "the distribution points that certificates name"
+    if revocation.ocsp.enabled:
+        yield f"OCSP ({revocation.ocsp.responder or 'the responder that the certificate names'})"
+
+
+def _explained(
+    presented: Sequence[bytes],
+    loaded: LoadedConfig,
+    trusts: Mapping[str, Trust],
+    truststore: str | None,
+    listener: str | None,
+    asked: Asked,
+    at: datetime,
+) -> Explanation:
     config = loaded.config
     if truststore is not None:
         trusts = {truststore: _named(trusts, truststore, "truststore")}
@@ -91,7 +116,7 @@ def explain_by_config(
         return explain_request(presented, config, trusts, asked, listeners, served, at)
     except NoSuchRoute as error:
         known = did_you_mean(error.name, (route.name for route in config.routes))
-        raise BadInput(f"{config_file}: {error}{known}") from error
+        raise BadInput(f"{loaded.document.file}: {error}{known}") from error
 
 
 def _without_server_keys(loaded: LoadedConfig) -> LoadedConfig:

@@ -56,7 +56,7 @@ class Explanation:
 
     reason: why not; with `enforced` False shadow mode lets it pass although (as in the access log). detail: one
     sentence. checks: all of CHECK_NAMES, in their order. identity: the header lines that the upstream would get.
-    listener, route: which were asked, where any were.
+    listener, route: which were asked, where any were. not_asked: sources of revocation that only the proxy asks.
     """
 
     verdict: Verdict
@@ -69,6 +69,7 @@ class Explanation:
     listener: str | None = None
     route: str | None = None
     identity: bytes = b""
+    not_asked: tuple[str, ...] = ()
 
     @property
     def accepted(self) -> bool:

@@ -45,6 +45,7 @@ def as_json(explanation: Explanation) -> dict[str, object]:
         "listener": explanation.listener,
         "route": explanation.route,
         "at": moment(explanation.at),
+        "not_asked": list(explanation.not_asked),
     }
 
 
@@ -68,6 +69,10 @@ def _facts(explanation: Explanation) -> list[Tree | Text]:
     where += [f"listener {explanation.listener}"] if explanation.listener else []
     where += [f"route {explanation.route}"] if explanation.route else []
     facts.append(text(", ".join(where)))
+    if explanation.not_asked:
+        # Else "revocation_unknown" here is taken for what a proxy says that has fetched its lists.
+        words = f"explain asks no URL; a proxy also asks {', '.join(explanation.not_asked)}, and may know more"
+        facts.append(line(("note", "yellow"), words))
     if explanation.identity:
         lines = explanation.identity.decode("ascii").removesuffix("\r\n").split("\r\n")
         facts.append(tree(text("the upstream is told"), (text(header, "cyan") for header in lines)))

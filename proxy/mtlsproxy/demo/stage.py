@@ -109,6 +109,8 @@ upstreams:
 admin:
   bind: 127.0.0.1:{stage.admin_port}
 
+state_dir: state                        # of its own: denials made on this machine are not the demo's
+
 logging:
   level: error                          # refusals are shown by the demo itself, in fewer words
   access: access.jsonl

@@ -95,6 +95,18 @@ def test_two_intermediates_between_a_partial_anchor_and_a_client(
     assert len(upstream.requests) == 1
 
 
+def test_an_intermediate_of_the_configuration_is_no_harm_to_who_sends_it_too(
+    config: Tree, material: Material, start: Start
+) -> None:
+    """The lower of two is configured, the client sends both: OpenSSL prefers its store, which leads nowhere."""
+    upper = issue("Upper CA", material.ca, ca=True)
+    lower = issue("Lower CA", upper, ca=True)
+    proxy = start(trust(config, material, [material.ca], [lower]))
+    whole = identity(material.folder, issue("alice", lower), lower, upper)
+    with tls(proxy.port(), client_context(material.root, whole)) as connection:
+        assert connection.get().status == 200
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("partial", [False, True], ids=["root anchor", "partial anchor"])
 def test_a_self_signed_intermediate_is_no_trust_anchor(

@@ -21,6 +21,9 @@ DRAIN_GRACE = 0.5
 """Seconds that an idle connection stays when its listener ends: closing it at once would cut off requests that are on
 their way, and clients cannot tell whether those were heard."""
 
+REQUESTS_A_TURN = 32
+"""Requests of one client that are answered before others have their turn: refusals cost it nothing to ask for."""
+
 _IDLE, _HEAD, _BODY, _ANSWER = range(4)
 
 
@@ -107,6 +110,7 @@ class Downstream:
         self._timer.close()
         self._write_timer.close()
         self._service.connections.discard(self)
+        self._standing.close()
         self._refuser.client()  # who never asked for anything has not been told
         exchange, self._exchange = self._exchange, None
         self._body = None
@@ -121,58 +125,72 @@ class Downstream:
     # -- requests --------------------------------------------------------------------------------------------------
 
     def _run(self, data: bytes) -> None:
-        """Take as many requests from `data` as can be answered at once; keep the rest."""
+        """Take requests from `data` as long as they are answered at once; keep the rest."""
         self._buffer = b""
-        while data and self._exchange is None and not self.ending and not self._writing_paused:
+        at, turns = 0, 0
+        while at < len(data) and self._exchange is None and not self.ending and not self._writing_paused:
             if self._standing.is_over and not self._judge_again():
                 break  # an answer about its certificate is on its way: the request waits for it
-            if data.startswith(b"\r\n"):  # a stray line end before a request (RFC 9112 §2.2)
-                data = data[2:]
-                if data.startswith(b"\r\n"):
+            turns += 1
+            if turns > REQUESTS_A_TURN:
+                break
+            if data.startswith(b"\r\n", at):  # a stray line end before a request (RFC 9112 §2.2)
+                at += 2
+                if data.startswith(b"\r\n", at):
                     self._refuse_head(BadMessage(Reason.BAD_REQUEST, "empty lines before a request"))
                     return
                 continue
             try:
-                data = self._take(data)
+                at = self._take(data, at)
             except BadMessage as error:
                 self._refuse_head(error)
                 return
             if self._state == _HEAD:
                 break
-        if self._peer_ended and self._exchange is None and not (self._writing_paused or self._standing.asking):
-            self._stop()
-        elif self._state == _HEAD:
-            return
-        if data and not self.ending:
-            self._buffer = data
-            self._hold()
+        self._keep(data[at:] if at else data, go_on=turns > REQUESTS_A_TURN)
 
-    def _take(self, data: bytes) -> bytes:
-        """One request off the front of `data`; returns what is behind it. Without a whole head, keeps `data`."""
-        end = data.find(b"\r\n\r\n")
+    def _keep(self, rest: bytes, *, go_on: bool) -> None:
+        """What is left waits for its turn, or for more of it. go_on: only others were to have theirs in between."""
+        if self.ending:
+            return
+        if self._state == _HEAD:
+            self._buffer = rest
+        elif rest:
+            self._buffer = rest
+            self._hold()
+            if go_on:
+                self._service.loop.call_soon(self._go_on_if_idle)
+        if self._peer_ended and self._exchange is None and not (self._writing_paused or self._standing.asking or go_on):
+            self._stop()
+
+    def _go_on_if_idle(self) -> None:
+        if self._exchange is None and self._held and not (self.ending or self._writing_paused):
+            self._go_on()
+
+    def _take(self, data: bytes, at: int) -> int:
+        """One request at `data[at:]`; returns where the next one begins, or `at` without a whole head."""
+        end = data.find(b"\r\n\r\n", at)
         if end < 0:
-            self._parser.check_partial(data)
+            self._parser.check_partial(data[at:] if at else data)
             if self._state != _HEAD:
                 self._state = _HEAD
                 self._timer.start(self._service.timeouts.request_headers)
-            self._buffer = data
-            return b""
+            return at
         end += 4
         began = perf_counter()
-        head = self._parser.parse(data[:end] if end < len(data) else data)
+        head = self._parser.parse(data[at:end] if at or end < len(data) else data)
         self._state = _ANSWER
         self._begin(head, began)
         exchange = self._exchange
         if exchange is None:
-            return data[end:]
-        used = end
+            return end
         if head.has_body:
             self._body = self._new_body(head)
             if end < len(data):
-                used += self._read_body(memoryview(data)[end:])
+                end += self._read_body(memoryview(data)[end:])
         if exchange is self._exchange:
             self._start(exchange)
-        return data[used:]
+        return end
 
     def _new_body(self, head: RequestHead) -> Body:
         if head.chunked:
@@ -232,6 +250,8 @@ class Downstream:
         except BadMessage as error:
             self._abandon(error.reason, error.detail)
             return len(data)
+        if len(pieces) > 1:  # chunks: many small ones go on as one
+            pieces = [memoryview(b"".join(pieces))]
         for piece in pieces:
             exchange.request_body(piece)
         limit = self._service.body_limit

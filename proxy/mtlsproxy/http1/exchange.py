@@ -106,10 +106,6 @@ class Exchange:
         if self._origin is not None:
             self._origin.request_sent()
         if self._answered:
-            if self._origin is not None:
-                origin, self._origin = self._origin, None
-                self._over = True
-                origin.request_done()
             self._downstream.finished(self)
 
     @property
@@ -206,18 +202,16 @@ class Exchange:
             self._joined.append(b"0\r\n")
             self._joined += [b"%b: %b\r\n" % field for field in trailers if passes_in_trailer(field[0])]
             self._joined.append(b"\r\n")
+        self._origin = None  # it may be another's by now: what the client does not take must not pause it
+        self._over = True
         self.flush()
-        if not self.request_sent:
-            self._answered = True  # it ends when the request does
-            return
-        self._origin = None
-        self._over = True
-        self._downstream.finished(self)
-
-    def origin_left(self) -> None:
-        self._origin = None
-        self._over = True
-        self._downstream.upstream_ready()
+        if self.request_sent:
+            self._downstream.finished(self)
+        else:
+            # What still comes of the request is thrown away, within reason, to keep the client's connection.
+            self._answered = True
+            self._early.clear()
+            self._downstream.upstream_ready()
 
     def response_failed(self, reason: Reason, detail: str) -> None:
         origin, self._origin = self._origin, None

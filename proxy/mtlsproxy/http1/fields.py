@@ -4,7 +4,8 @@ from collections.abc import Callable
 from enum import IntEnum
 
 _REMEMBERED = 2048
-"""Names come from peers: the cache is cleared when it holds more."""
+_REMEMBERED_LENGTH = 64
+"""Names come from peers: the cache holds short ones, and is cleared when it holds more."""
 
 
 class Action(IntEnum):
@@ -66,9 +67,10 @@ class FieldRules:
         if action is None:
             special = self._table.get(name.lower())
             action = special or (Action.DROP if self._strips(name) else Action.PASS)
-            if len(self.known) >= _REMEMBERED:
-                self.known.clear()
-            self.known[name] = action
+            if len(name) <= _REMEMBERED_LENGTH:
+                if len(self.known) >= _REMEMBERED:
+                    self.known.clear()
+                self.known[name] = action
         return action
 
     def passes_in_trailer(self, name: bytes) -> bool:

@@ -17,7 +17,7 @@ MAX_INTERIM = 32
 
 _uncounted = NullCounter()
 
-_HEAD, _LENGTH, _OTHER, _ANSWERED = range(4)
+_HEAD, _LENGTH, _OTHER = range(3)
 
 
 class Asker(Protocol):
@@ -42,10 +42,6 @@ class Asker(Protocol):
 
     def response_failed(self, reason: Reason, detail: str) -> None: ...
 
-    def origin_left(self) -> None:
-        """The upstream has answered in full, and takes no more of the request."""
-        ...
-
     def upstream_slow(self) -> None:
         """The upstream does not take the request's body: stop reading it from the client."""
         ...
@@ -65,7 +61,6 @@ class Origin:
         "_known",
         "_left",
         "_paused",
-        "_reusable",
         "_state",
         "_timer",
         "answered",
@@ -86,7 +81,6 @@ class Origin:
         self._body: Body | None = None
         self._left = 0
         self._known: tuple[bytes, ResponseHead] = (b"", ResponseHead())
-        self._reusable = False
         self._paused = False
         self.answered = False
         """Whether a byte of the answer to the request under way has come."""
@@ -115,10 +109,6 @@ class Origin:
         """That was all of the request: from now on the upstream's time runs."""
         if self._state == _HEAD and self._asker is not None:
             self._timer.start(self._asker.response_timeout)
-
-    def request_done(self) -> None:
-        """The answer was whole before the request was; now the request is, too."""
-        self._conclude()
 
     @property
     def is_stale(self) -> bool:
@@ -166,15 +156,13 @@ class Origin:
         try:
             if self._state == _HEAD:
                 self._read_heads(data, asker)
-            elif self._state == _ANSWERED:
-                self._leave()
             else:
                 self._read_body(data, asker)
         except BadMessage as error:
             self._fail(error.reason, error.detail)
             return
         if self._asker is asker:
-            if not self._paused and self._state in (_LENGTH, _OTHER):
+            if not self._paused and self._state != _HEAD:
                 self._timer.start(asker.body_timeout)
             asker.flush()
 
@@ -182,8 +170,6 @@ class Origin:
         asker = self._asker
         if asker is None:
             self._retire()
-        elif self._state == _ANSWERED:
-            self._leave()
         elif isinstance(self._body, UntilClose):
             self._end(asker, [])
         elif self._state == _HEAD:
@@ -208,9 +194,7 @@ class Origin:
     def connection_lost(self, error: OSError | None) -> None:
         self._timer.close()
         self.server.upstream.gone(self.server, self)
-        if self._state == _ANSWERED:
-            self._leave()
-        elif self._asker is not None:
+        if self._asker is not None:
             self._fail(Reason.UPSTREAM_ERROR, f"the connection to the upstream broke: {error}")
 
     # -- reading ---------------------------------------------------------------------------------------------------
@@ -281,6 +265,8 @@ class Origin:
         body = self._body
         assert body is not None
         pieces, used = body.feed(data)
+        if len(pieces) > 1:  # chunks: many small ones go on as one
+            pieces = [memoryview(b"".join(pieces))]
         for piece in pieces:
             asker.response_body(piece)
             if self._asker is not asker:
@@ -291,17 +277,15 @@ class Origin:
     def _end(self, asker: Asker, trailers: Trailers, surplus: bool = False) -> None:
         """The answer is whole. The connection is used again only after an exchange without any oddity."""
         head = self._head
-        self._reusable = head is not None and head.keep_alive and not surplus and not isinstance(self._body, UntilClose)
-        if asker.request_sent:
-            self._conclude()
-        else:
-            # It answered early; what it does with the rest of the request is its own business.
-            self._state = _ANSWERED
-            self._timer.start(asker.body_timeout)
-        asker.response_end(trailers)
-
-    def _conclude(self) -> None:
-        """The exchange is over on both sides."""
+        # Who answers before it has the whole request may take the rest of it for another one: it gets no more.
+        reusable = (
+            head is not None
+            and head.keep_alive
+            and not surplus
+            and asker.request_sent
+            and not isinstance(self._body, UntilClose)
+            and not self.stream.unsent
+        )
         self._asker = None
         self._state = _HEAD
         self._interims = 0
@@ -309,25 +293,17 @@ class Origin:
         if self._paused:  # by a slow client
             self._paused = False
             self.stream.resume_reading()
-        if self._reusable and not self.stream.unsent:
+        if reusable:
             self.server.upstream.give_back(self)
         else:
             self.stream.abort()
-
-    def _leave(self) -> None:
-        """It answered, and broke off while the request was still coming."""
-        asker, self._asker = self._asker, None
-        self.stream.abort()
-        if asker is not None:
-            asker.origin_left()
+        asker.response_end(trailers)
 
     # -- failing ---------------------------------------------------------------------------------------------------
 
     def _timed_out(self) -> None:
         if self._asker is None:
             self._retire()
-        elif self._state == _ANSWERED:
-            self._leave()
         elif self._state == _HEAD:
             self._fail(Reason.UPSTREAM_TIMEOUT, "the upstream did not answer in time")
         else:

@@ -20,6 +20,8 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 
 _REMEMBERED_HOSTS = 64
+_REMEMBERED_FIELDS = 2048
+"""Bytes of fields that a connection remembers: what most clients send, and little for one that idles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,9 @@ class RequestHead:
         return self.chunked or bool(self.content_length)
 
 
+_NO_HEAD = RequestHead()
+
+
 class RequestHeadParser:
     """Parses one head after another of a connection. Heads come whole: what ends in an empty line."""
 
@@ -74,7 +79,7 @@ class RequestHeadParser:
         self._rules = rules
         self._parser: httptools.HttpRequestParser | None = None
         self._hosts: dict[bytes, str] = {}
-        self._head = RequestHead()
+        self._head = _NO_HEAD
         self._tokens: list[bytes] = []
         self._codings: list[bytes] = []
         self._whole = False
@@ -103,7 +108,12 @@ class RequestHeadParser:
             if known is not None and known[1] == self._known_method:
                 return self._same_fields(known[2])
         head = self._parse(data, line_end)
-        if head.target.startswith(b"/") and head.version_1_1 and _PLAIN_LINE.fullmatch(data, 0, line_end):
+        if (
+            len(data) - line_end <= _REMEMBERED_FIELDS
+            and head.target.startswith(b"/")
+            and head.version_1_1
+            and _PLAIN_LINE.fullmatch(data, 0, line_end)
+        ):
             self._known = dict(vars(head))
             self._known_fields = data[line_end:]
             self._known_method = head.method_bytes
@@ -136,6 +146,7 @@ class RequestHeadParser:
         if minor == b"0":
             head.version_1_1 = head.keep_alive = False
         head.lines = b"".join(head.fields)
+        self._head = _NO_HEAD
         return head
 
     def _check_limits(self, data: bytes, line_end: int) -> None:

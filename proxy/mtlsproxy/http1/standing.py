@@ -55,9 +55,17 @@ class Standing:
         self._deadline = _deadline_of(self.visitor)
         return True
 
+    def close(self) -> None:
+        """The connection is gone: nobody is to be told any more."""
+        self._answered = _nobody
+
     def _on_answer(self) -> None:
         self.asking = False
         self._answered()
+
+
+def _nobody() -> None:
+    """Whom a closed connection's standing tells."""
 
 
 def _deadline_of(visitor: Visitor) -> float:

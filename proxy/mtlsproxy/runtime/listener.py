@@ -142,6 +142,7 @@ class ListenerRuntime:
 
     def retire(self) -> None:
         """Accept no more, and let connections end after the answer under way."""
+        self._sweeper.close()
         self.acceptor.close()
         self.service.draining = True
         for connection in list(self.service.connections):

@@ -47,7 +47,7 @@ class Pools:
         kept = {id(pool) for pool in pools.values()}
         for name, pool in old.items():
             if id(pool) not in kept:
-                pool.upstream.close()
+                pool.upstream.retire()
                 current = {s.url for s in pools[name].upstream.servers} if name in pools else set()
                 for server in pool.upstream.servers:
                     if server.url not in current:

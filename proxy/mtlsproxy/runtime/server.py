@@ -59,6 +59,8 @@ class Proxy:
         self.serving = False
         self.draining = False
         self.listeners: dict[str, ListenerRuntime] = {}
+        self._retired: list[ListenerRuntime] = []
+        """Gone from the configuration, with answers that may still be under way."""
         self.snapshot: Snapshot
         self.logs: Logs
         self.reloader = Reloader(self)
@@ -157,7 +159,9 @@ class Proxy:
         self._make_snapshot(plan)
         show_material(self.metrics, plan.material, time.time())
         for name in [n for n in self.listeners if n in fresh or n not in plan.listeners]:
-            self.listeners.pop(name).retire()
+            retired = self.listeners.pop(name)
+            retired.retire()
+            self._retired.append(retired)
             self.metrics.connections.remove(name)
         for listener in config.listeners:
             if listener.name in fresh:
@@ -225,7 +229,7 @@ class Proxy:
         for listener in self.listeners.values():
             listener.retire()
         await self._wait_for_connections(shutdown.drain)
-        for listener in self.listeners.values():
+        for listener in self._all_listeners():
             for connection in list(listener.service.connections):
                 connection.kill()
         self.pools.close()
@@ -236,9 +240,13 @@ class Proxy:
         log.info("stopped")
         self.logs.close(_LOG_FLUSH)
 
+    def _all_listeners(self) -> list[ListenerRuntime]:
+        self._retired = [listener for listener in self._retired if listener.service.connections]
+        return [*self.listeners.values(), *self._retired]
+
     async def _wait_for_connections(self, seconds: float) -> None:
         deadline = self.loop.time() + seconds
-        while any(x.service.connections for x in self.listeners.values()):
+        while any(listener.service.connections for listener in self._all_listeners()):
             if self.loop.time() > deadline:
                 return
             await asyncio.sleep(0.02)

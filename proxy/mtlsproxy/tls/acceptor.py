@@ -21,6 +21,9 @@ ACCEPT_BATCH = 64
 ACCEPT_PAUSE = 0.1
 """Seconds to wait before accepting again at a limit or when the process is out of file descriptors."""
 
+SLOT_PATIENCE = 1.0
+"""Seconds that a client may be silent in a handshake slot while others wait for one: several round trips."""
+
 log = logging.getLogger(__name__)
 
 
@@ -99,7 +102,9 @@ class Acceptor:
         self._sockets: list[socket.socket] = []
         self._accepting = False
         self._retry: asyncio.TimerHandle | None = None
-        self._handshaking = 0
+        self._in_slots: dict[Handshake, float] = {}
+        """When each handshake that holds a slot was last heard of, longest ago first."""
+        self._giving_way = wheel.timer(self._make_way)
         self._waiting: deque[Handshake] = deque()
         self._per_address: dict[str, int] = {}
         self.connections = 0
@@ -180,17 +185,36 @@ class Acceptor:
 
     def take_slot(self, handshake: Handshake) -> bool:
         """True when `handshake` may begin; else its `begin` is called when its turn comes."""
-        if self._handshaking < self.settings.max_concurrent_handshakes:
-            self._handshaking += 1
+        if len(self._in_slots) < self.settings.max_concurrent_handshakes:
+            self._in_slots[handshake] = self.wheel.now
             return True
         self._waiting.append(handshake)
+        self._make_way()
         return False
 
-    def free_slot(self) -> None:
+    def slot_used(self, handshake: Handshake) -> None:
+        """Something came from its client."""
+        self._in_slots.pop(handshake, None)
+        self._in_slots[handshake] = self.wheel.now
+
+    def free_slot(self, handshake: Handshake) -> None:
+        self._in_slots.pop(handshake, None)
         if self._waiting:
-            self._loop.call_soon(self._waiting.popleft().begin)
-        else:
-            self._handshaking -= 1
+            following = self._waiting.popleft()
+            self._in_slots[following] = self.wheel.now
+            self._loop.call_soon(following.begin)
+
+    def _make_way(self) -> None:
+        """Who is silent in a slot gives it to those who wait: else silence, which costs an attacker nothing, would
+        keep everybody out."""
+        silent = self.wheel.now - SLOT_PATIENCE
+        for _ in range(len(self._waiting)):
+            longest = next(iter(self._in_slots), None)
+            if longest is None or self._in_slots[longest] > silent:
+                break
+            longest.give_way()
+        if self._waiting:
+            self._giving_way.start(SLOT_PATIENCE / 4)
 
     def established(
         self, handshake: Handshake, stream: TlsStream, context: ServerContext, chain: tuple[bytes, ...], seconds: float

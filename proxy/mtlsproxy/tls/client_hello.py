@@ -8,6 +8,9 @@ from dataclasses import dataclass
 MAX_CLIENT_HELLO = 32 * 1024
 """Bytes on the wire; real ones stay below 4 KiB even with post-quantum key shares."""
 
+MAX_RECORDS = 16
+"""Records that a ClientHello may be split over: libraries send one, some middleboxes' tests a few."""
+
 _HANDSHAKE, _CLIENT_HELLO = 22, 1
 _SERVER_NAME, _ALPN = 0, 16
 _RECORD_HEADER, _MESSAGE_HEADER = 5, 4
@@ -39,8 +42,8 @@ def parse_client_hello(data: bytes) -> ClientHello | None:
 def _message(data: bytes) -> bytes | None:
     """The handshake message, put together from its records (it may be split over several)."""
     parts: list[bytes] = []
-    have, at = 0, 0
-    while True:
+    have, need, at = 0, -1, 0
+    while len(parts) < MAX_RECORDS:
         header = data[at : at + _RECORD_HEADER]
         if header and header[0] != _HANDSHAKE:
             raise BadClientHello(_not_tls(data) if at == 0 else "a record of another type inside the ClientHello")
@@ -54,20 +57,28 @@ def _message(data: bytes) -> bytes | None:
         part = data[at + _RECORD_HEADER : at + _RECORD_HEADER + size]
         parts.append(part)
         have += len(part)
-        message = parts[0] if len(parts) == 1 else b"".join(parts)
-        if message[:1] and message[0] != _CLIENT_HELLO:
-            raise BadClientHello("the first TLS message is not a ClientHello")
-        if have >= _MESSAGE_HEADER:
-            need = _MESSAGE_HEADER + int.from_bytes(message[1:4], "big")
-            if need > MAX_CLIENT_HELLO:
-                raise BadClientHello("the ClientHello is too large")
+        if need < 0:
+            need = _announced(b"".join(parts))
+        if need >= 0 and have >= need:
             if have > need:
                 raise BadClientHello("bytes behind the ClientHello")
-            if have == need:
-                return message
+            return b"".join(parts)
         if len(part) < size:
             return None
         at += _RECORD_HEADER + size
+    raise BadClientHello(f"a ClientHello in more than {MAX_RECORDS} records")
+
+
+def _announced(begin: bytes) -> int:
+    """The message's length as its first bytes say it, header included; -1 while they are not here."""
+    if begin and begin[0] != _CLIENT_HELLO:
+        raise BadClientHello("the first TLS message is not a ClientHello")
+    if len(begin) < _MESSAGE_HEADER:
+        return -1
+    need = _MESSAGE_HEADER + int.from_bytes(begin[1:_MESSAGE_HEADER], "big")
+    if need > MAX_CLIENT_HELLO:
+        raise BadClientHello("the ClientHello is too large")
+    return need
 
 
 def _not_tls(data: bytes) -> str:

@@ -51,10 +51,24 @@ class Resumption:
     policy: bytes
 
 
+class _ExpectedName:
+    """Apart from the context that calls it: a cycle would keep both, and their memory in OpenSSL, until a full
+    collection."""
+
+    __slots__ = ("expected",)
+
+    def __init__(self) -> None:
+        self.expected: str | None = None
+
+    def check(self, _: object, name: str | None, __: object) -> int | None:
+        # OpenSSL's reading must be ours: the context was chosen by it (security.md, "choose the context before TLS").
+        return None if name == self.expected else ALERT_UNRECOGNIZED_NAME
+
+
 class ServerContext:
     """A context and its twin (the same, without the message callback), and the names that its certificate covers."""
 
-    __slots__ = ("_expected", "_keys", "context", "credential", "presented", "resumable", "twin")
+    __slots__ = ("_keys", "_names", "context", "credential", "presented", "resumable", "twin")
 
     def __init__(self, credential: Credential, settings: VerifySettings) -> None:
         self.credential = credential
@@ -66,8 +80,8 @@ class ServerContext:
         if settings.resumption is not None:
             policy = policy_hash(settings.resumption.policy, credential.leaf.der)
             self._keys = TicketKeys(settings.resumption.secret, policy)
-        self._expected: str | None = None
-        self.context.sni_callback = self._on_server_name
+        self._names = _ExpectedName()
+        self.context.sni_callback = self._names.check
 
     def renew_ticket_keys(self, now: float) -> float:
         """Put the key of `now` (Unix seconds) in force; returns when the next is due. Raises ContextError."""
@@ -80,11 +94,7 @@ class ServerContext:
 
     def expect_name(self, name: str | None) -> None:
         """Before each step of a handshake: what our own reading of the ClientHello found."""
-        self._expected = name
-
-    def _on_server_name(self, _: object, name: str | None, __: object) -> int | None:
-        # OpenSSL's reading must be ours: the context was chosen by it (security.md, "choose the context before TLS").
-        return None if name == self._expected else ALERT_UNRECOGNIZED_NAME
+        self._names.expected = name
 
     def covers(self, host: str) -> bool:
         """Whether the served certificate stands for `host`, a lower-case name or an address (RFC 9525 §6)."""
@@ -169,8 +179,7 @@ def _load_certificate(context: ssl.SSLContext, credential: Credential) -> None:
 def _load_trust(context: ssl.SSLContext, settings: VerifySettings) -> None:
     with as_file(b"".join(_trusted(anchor.der) for anchor in settings.anchors)) as file:
         context.load_verify_locations(cafile=file)
-    # A self-signed certificate in the store would be an anchor: configured intermediates are trusted for nothing.
-    helpers = {c.der: None for c in settings.intermediates if c not in settings.anchors and not c.self_issued}
+    helpers = _helpers(settings)
     if helpers:
         context.load_verify_locations(cadata=b"".join(helpers))
     if settings.advertise_ca_names and native.unavailable_because() is None:
@@ -185,6 +194,22 @@ def _load_trust(context: ssl.SSLContext, settings: VerifySettings) -> None:
             raise ContextError(
                 "client_auth.truststores", f"their extended_key_usage needs libssl: {error.detail}"
             ) from error
+
+
+def _helpers(settings: VerifySettings) -> list[bytes]:
+    """The configured intermediates that OpenSSL may use, as DER.
+
+    A self-signed certificate in the store would be an anchor: intermediates are trusted for nothing. And one that leads
+    to no anchor by names is a dead end: OpenSSL prefers the store to what the client sent, and never goes back.
+    """
+    known = {anchor.subject_der for anchor in settings.anchors}
+    left = [c for c in dict.fromkeys(settings.intermediates) if c not in settings.anchors and not c.self_issued]
+    out: list[bytes] = []
+    while found := [c for c in left if c.issuer_der in known]:
+        out += (c.der for c in found)
+        known |= {c.subject_der for c in found}
+        left = [c for c in left if c not in found]
+    return out
 
 
 _CLIENT_TRUST = bytes.fromhex("3012301006082b060105050703020604551d2500")

@@ -5,7 +5,7 @@ import time
 from typing import TYPE_CHECKING
 
 from mtlsproxy.reasons import Reason
-from mtlsproxy.tls.client_hello import MAX_CLIENT_HELLO, BadClientHello, ClientHello, parse_client_hello
+from mtlsproxy.tls.client_hello import MAX_CLIENT_HELLO, MAX_RECORDS, BadClientHello, ClientHello, parse_client_hello
 from mtlsproxy.tls.contexts import ServerContext
 from mtlsproxy.tls.failures import detail_of, reason_of
 from mtlsproxy.tls.stream import TlsStream
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from mtlsproxy.tls.acceptor import Acceptor
 
 _DER = 2  # _ssl.ENCODING_DER
+
+_MAX_HELLO_BYTES = MAX_CLIENT_HELLO + 5 * MAX_RECORDS
+"""On the wire, record headers included; more is not even looked at."""
 
 _ALERT_RECORD = b"\x15\x03\x01\x00\x02\x02"
 _ALERT_DECODE_ERROR = _ALERT_RECORD + b"\x32"
@@ -70,6 +73,7 @@ class Handshake:
             return
         if self._object is not None:
             self._incoming.write(data)
+            self._acceptor.slot_used(self)
             self._step()
         else:
             self._read_hello(bytes(data))
@@ -86,6 +90,7 @@ class Handshake:
     def connection_lost(self, error: OSError | None) -> None:
         self._fail(Reason.CLIENT_ABORTED, str(error) if error else "the connection was reset during the handshake")
         self._timer.close()
+        self._object = None
         self._acceptor.released(self.address[0])
 
     # -- ClientHello -----------------------------------------------------------------------------------------------
@@ -93,9 +98,9 @@ class Handshake:
     def _read_hello(self, data: bytes) -> None:
         self._hello_bytes += data
         try:
-            hello = parse_client_hello(self._hello_bytes)
-            if hello is None and len(self._hello_bytes) > MAX_CLIENT_HELLO:
+            if len(self._hello_bytes) > _MAX_HELLO_BYTES:
                 raise BadClientHello("the ClientHello is too large")
+            hello = parse_client_hello(self._hello_bytes)
         except BadClientHello as error:
             self._raw.write(_ALERT_DECODE_ERROR)
             self._fail(Reason.PROTOCOL_ERROR, error.detail)
@@ -113,10 +118,11 @@ class Handshake:
     def begin(self) -> None:
         """A handshake slot is ours: start TLS with the context that the ClientHello asks for."""
         if self._done:
-            self._acceptor.free_slot()
+            self._acceptor.free_slot(self)
             return
         assert self.hello is not None
         self._in_slot = True
+        self._acceptor.slot_used(self)
         self._context = self._acceptor.contexts.choose(self.hello.server_name)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._object = self._context.context.wrap_bio(self._incoming, self._outgoing, server_side=True)
@@ -163,6 +169,10 @@ class Handshake:
         stream = TlsStream(self._raw, tls, self._incoming, self._outgoing)
         self._acceptor.established(self, stream, context, _chain(tls), seconds)
 
+    def give_way(self) -> None:
+        """Others wait for a slot, and this client has been silent longest."""
+        self._fail(Reason.HANDSHAKE_TIMEOUT, "the client was silent while others waited to shake hands")
+
     def _timed_out(self) -> None:
         what = "ClientHello" if self.hello is None else "handshake"
         self._fail(Reason.HANDSHAKE_TIMEOUT, f"the {what} was not complete in time")
@@ -181,7 +191,7 @@ class Handshake:
         self._hello_bytes = b""
         if self._in_slot:
             self._in_slot = False
-            self._acceptor.free_slot()
+            self._acceptor.free_slot(self)
 
 
 def _chain(tls: ssl.SSLObject) -> tuple[bytes, ...]:

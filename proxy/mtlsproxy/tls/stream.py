@@ -7,7 +7,7 @@ over.
 import contextlib
 import ssl
 
-from mtlsproxy.transport.stream import RECEIVE_SIZE, Handler, SocketStream
+from mtlsproxy.transport.stream import GONE, RECEIVE_SIZE, Handler, SocketStream
 
 RECORD = 16 * 1024
 """A TLS record's plaintext at most (RFC 8446 §5.1)."""
@@ -15,33 +15,27 @@ RECORD = 16 * 1024
 FEED = 32 * 1024
 """Ciphertext handed to OpenSSL at once: a memory BIO keeps the largest size it ever held, so it is never given more."""
 
+MAX_KEY_UPDATES = 1000
+"""Of one connection: libraries renew keys after gigabytes, if ever."""
+
 _plain = bytearray(RECEIVE_SIZE)
 _plain_view = memoryview(_plain)
-
-
-class _Nobody:
-    """Handler of a connection that ends before it has one."""
-
-    def data_received(self, data: memoryview) -> None:
-        pass
-
-    def eof_received(self) -> None:
-        pass
-
-    def pause_writing(self) -> None:
-        pass
-
-    def resume_writing(self) -> None:
-        pass
-
-    def connection_lost(self, error: OSError | None) -> None:
-        pass
 
 
 class TlsStream:
     """An established TLS connection; `handler` gets plaintext."""
 
-    __slots__ = ("_closing", "_incoming", "_outgoing", "_raw", "_read", "_write", "handler", "ssl_object")
+    __slots__ = (
+        "_closing",
+        "_incoming",
+        "_key_updates",
+        "_outgoing",
+        "_raw",
+        "_read",
+        "_write",
+        "handler",
+        "ssl_object",
+    )
 
     def __init__(
         self, raw: SocketStream, ssl_object: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO
@@ -53,6 +47,7 @@ class TlsStream:
         self._incoming = incoming
         self._outgoing = outgoing
         self._closing = False
+        self._key_updates = 0
         self.handler: Handler
 
     def start(self, handler: Handler) -> None:
@@ -99,12 +94,20 @@ class TlsStream:
             self._raw.abort_with(error)
             return
         if self._outgoing.pending:
-            self._raw.write(self._outgoing.read())  # a KeyUpdate's answer
+            self._answer_key_update()
         if filled:
             self.handler.data_received(_plain_view[:filled])
         if ended and not self._closing:
             self._raw.peer_ended()
             self.handler.eof_received()
+
+    def _answer_key_update(self) -> None:
+        """RFC 8446 §4.6.3. A peer that asks for answers and does not take them is not kept."""
+        self._raw.write(self._outgoing.read())
+        self._key_updates += 1
+        if self._key_updates > MAX_KEY_UPDATES:
+            self._closing = True
+            self._raw.abort_with(ConnectionAbortedError("too many KeyUpdates"))
 
     def eof_received(self) -> None:
         # No close_notify came: the framing above decides whether the message was whole.
@@ -118,7 +121,8 @@ class TlsStream:
 
     def connection_lost(self, error: OSError | None) -> None:
         self._closing = True
-        self.handler.connection_lost(error)
+        handler, self.handler = self.handler, GONE
+        handler.connection_lost(error)
 
     # -- what the handler says -------------------------------------------------------------------------------------
 
@@ -173,7 +177,7 @@ class TlsStream:
 
     def abort_before_start(self) -> None:
         """End a connection that no handler has taken."""
-        self.handler = _Nobody()
+        self.handler = GONE
         self._raw.handler = self
         self.abort()
 

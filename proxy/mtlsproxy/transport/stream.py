@@ -70,6 +70,28 @@ class Handler(Protocol):
         """The stream is gone; called once, and never from inside `write`, `close` or `abort`."""
 
 
+class _Gone:
+    """Handler of a stream that has ended."""
+
+    def data_received(self, data: memoryview) -> None:
+        pass
+
+    def eof_received(self) -> None:
+        pass
+
+    def pause_writing(self) -> None:
+        pass
+
+    def resume_writing(self) -> None:
+        pass
+
+    def connection_lost(self, error: OSError | None) -> None:
+        pass
+
+
+GONE: Handler = _Gone()
+
+
 class SocketStream:
     """Plain bytes over a connected, non-blocking socket."""
 
@@ -336,4 +358,6 @@ class SocketStream:
             self._out.clear()
             self._out_size = 0
         self._sock.close()
-        self.handler.connection_lost(error)
+        # Streams and handlers know each other: without this, only a full collection would free them.
+        handler, self.handler = self.handler, GONE
+        handler.connection_lost(error)

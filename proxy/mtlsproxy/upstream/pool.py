@@ -35,9 +35,6 @@ class Borrower(Protocol):
 
     def lent(self, connection: Lendable) -> None: ...
 
-    only_once: bool
-    """Its request cannot be repeated: it must not be lost to a server that closes just now."""
-
     response_timeout: float
     """Seconds that it waits for a connection, at most, when all are busy."""
 
@@ -111,7 +108,9 @@ class Upstream:
             server = servers[(turn + step) % count]
             while server.idle:
                 connection = server.idle.pop()
-                if not (borrower.only_once and connection.is_stale):
+                # A server that has spoken since would have its words taken for the answer; one that has closed is lost
+                # for what cannot be asked twice.
+                if not connection.is_stale:
                     borrower.lent(connection)
                     return
                 connection.close()
@@ -164,9 +163,9 @@ class Upstream:
     def give_back(self, connection: Lendable) -> None:
         """`connection` finished an exchange and is fit for another."""
         connection.lent_before = True
-        if self._waiting:
+        if self._waiting and not connection.is_stale:
             self._next_waiting().lent(connection)
-        elif self._closed:
+        elif self._closed or self._waiting:
             connection.close()
         else:
             connection.server.idle.append(connection)
@@ -185,11 +184,16 @@ class Upstream:
         if self._waiting:
             self._connect(server, self._next_waiting())
 
-    def close(self) -> None:
-        """Close what rests; what is lent ends with its exchange."""
+    def retire(self) -> None:
+        """Nobody asks any more (a new configuration): close what rests; who waits and what is lent goes on."""
         self._closed = True
         for server in self.servers:
             for connection in list(server.idle):
                 connection.close()
+
+    def close(self) -> None:
+        """The process ends: connections that are being made are given up, and whoever waits for them."""
+        self.retire()
+        for server in self.servers:
             for attempt in list(server.connecting):
                 attempt.cancel()

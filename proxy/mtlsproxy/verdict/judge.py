@@ -16,6 +16,12 @@ from mtlsproxy.x509.certificate import Certificate, MalformedCertificate, parse_
 from mtlsproxy.x509.evidence import CHECK_NAMES, Check, Result
 from mtlsproxy.x509.validate import Refused, Verified, validate
 
+MAX_PRESENTED = 20
+"""Certificates of a client's chain: more than the deepest that `max_chain_depth` allows, with its leaf and anchor."""
+
+MAX_PRESENTED_SIZE = 16 * 1024
+"""Bytes of each: a client's certificate is a kilobyte or two, with post-quantum signatures less than ten."""
+
 _JUDGED_HERE = CHECK_NAMES[: CHECK_NAMES.index("route")]
 
 
@@ -94,6 +100,8 @@ def judge(presented: Sequence[bytes], trusts: Sequence[Trust], at: datetime) -> 
     Revoked or denied by one truststore that verifies the chain is refused, whoever else vouches: such an answer
     decides (configuration.md, "Details fixed").
     """
+    if (excess := _excess(presented)) is not None:
+        return _malformed(excess, presented, readable=False)
     try:
         certificates = [parse_certificate(der) for der in presented]
     except MalformedCertificate as error:
@@ -166,7 +174,17 @@ def _progress(judged: _Judged) -> int:
     return 2 if judged.chain else 1
 
 
-def _malformed(detail: str, presented: Sequence[bytes]) -> Verdict:
+def _excess(presented: Sequence[bytes]) -> str | None:
+    """What is too much to be looked at: strangers choose what they present, and looking costs."""
+    if len(presented) > MAX_PRESENTED:
+        return f"{len(presented)} certificates presented; at most {MAX_PRESENTED} are looked at"
+    largest = max(map(len, presented), default=0)
+    if largest > MAX_PRESENTED_SIZE:
+        return f"a certificate of {largest} bytes presented; at most {MAX_PRESENTED_SIZE} are looked at"
+    return None
+
+
+def _malformed(detail: str, presented: Sequence[bytes], *, readable: bool = True) -> Verdict:
     failed = Check(
         "chain",
         Result.FAIL,
@@ -175,8 +193,9 @@ def _malformed(detail: str, presented: Sequence[bytes]) -> Verdict:
         "have the certificate issued again by a CA that encodes it properly",
     )
     leaf = None
-    with contextlib.suppress(MalformedCertificate):  # then there is nobody to name
-        leaf = parse_certificate(presented[0])
+    if readable:
+        with contextlib.suppress(MalformedCertificate):  # then there is nobody to name
+            leaf = parse_certificate(presented[0])
     client = client_of(leaf) if leaf is not None else None
     fingerprint = hashlib.sha256(presented[0]).hexdigest()
     return _refused(leaf, client, Reason.MALFORMED_CERTIFICATE, detail, failed, fingerprint)

@@ -1,13 +1,18 @@
 """Distinguished names as they are compared (RFC 5280 §7.1)."""
 
-from functools import lru_cache
+from collections.abc import Callable
 
 from cryptography import x509 as pyca
 
 from mtlsproxy.x509.certificate import Certificate
 
 Rdn = frozenset[tuple[str, str | bytes]]
-_CACHED_NAMES = 256  # CA names recur; each entry is below a kilobyte
+_CACHED_NAMES = 256
+_CACHED_SIZE = 1024
+"""CA names recur. They come from strangers, too: only short ones are kept, by their bytes, and nothing else of the
+certificate with them."""
+
+_known: "dict[bytes, tuple[Rdn, ...]]" = {}
 
 _LOWER_ASCII = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
@@ -25,16 +30,20 @@ def _fold(value: str | bytes) -> str | bytes:
     return value if isinstance(value, bytes) else " ".join(value.translate(_LOWER_ASCII).split())
 
 
-@lru_cache(maxsize=_CACHED_NAMES)
-def _subject(certificate: Certificate) -> tuple[Rdn, ...]:
-    return canonical(certificate.x509.subject)
-
-
-@lru_cache(maxsize=_CACHED_NAMES)
-def _issuer(certificate: Certificate) -> tuple[Rdn, ...]:
-    return canonical(certificate.x509.issuer)
+def _folded(der: bytes, name: Callable[[], pyca.Name]) -> tuple[Rdn, ...]:
+    found = _known.get(der)
+    if found is None:
+        found = canonical(name())
+        if len(der) <= _CACHED_SIZE:
+            if len(_known) >= _CACHED_NAMES:
+                _known.clear()
+            _known[der] = found
+    return found
 
 
 def issued_by_name(certificate: Certificate, issuer: Certificate) -> bool:
     """Whether the certificate's issuer names the other's subject; encoded alike nearly always, else compared folded."""
-    return certificate.issuer_der == issuer.subject_der or _issuer(certificate) == _subject(issuer)
+    if certificate.issuer_der == issuer.subject_der:
+        return True
+    mine = _folded(certificate.issuer_der, lambda: certificate.x509.issuer)
+    return mine == _folded(issuer.subject_der, lambda: issuer.x509.subject)

@@ -267,7 +267,7 @@ def kept_for_upstreams(served: Served) -> int:
     return served.proxy.call(kept)
 
 
-@pytest.mark.parametrize("size", [50_000])
+@pytest.mark.parametrize("size", [50_000, 3_000])
 def test_a_slow_reader_leaves_no_deaf_connection_behind(serve: Serve, by_hand: Listening, size: int) -> None:
     """An upstream connection that was paused for one client reads again for the next, be its answers large or small
     (those are written in one piece, when the connection is given back already)."""

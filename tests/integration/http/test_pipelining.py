@@ -3,6 +3,7 @@
 import socket
 import ssl
 import threading
+import time
 
 import pytest
 from tests.integration.clients import Connection, request
@@ -128,7 +129,7 @@ def test_a_half_request_and_an_end_is_no_request(served: Served, upstream: Recor
     assert all(not asked.body for asked in upstream.requests)
 
 
-@pytest.mark.parametrize("reuse", [b"close"])
+@pytest.mark.parametrize("reuse", [b"keep-alive", b"close"])
 def test_requests_wait_until_the_client_has_taken_the_answers_before_them(
     served: Served, upstream: RecordingUpstream, reuse: bytes
 ) -> None:
@@ -162,6 +163,18 @@ def test_a_large_answer_behind_others_is_held_back_like_a_first(served: Served, 
         client.until(b"\r\n\r\n")
         assert settled(lambda: served.unsent) < 512 * 1024
         swallow(client, large)
+
+
+def test_who_owes_reading_is_not_idle(config: Tree, upstream: RecordingUpstream, serve: Serve) -> None:
+    """Requests that wait for their client to take the answers before them: timeouts.write is for that."""
+    config["listeners"][0]["timeouts"] = {"idle": "200ms"}
+    upstream.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 6000\r\n\r\n" + b"x" * 6_000)
+    served = serve()
+    with served.connect_narrowly() as client:
+        client.send(request() * 60)
+        settled(lambda: served.unsent)
+        time.sleep(0.5)
+        assert [len(client.response().body) for _ in range(60)] == [6_000] * 60
 
 
 def test_a_connection_is_idle_again_once_its_client_has_taken_the_answer(

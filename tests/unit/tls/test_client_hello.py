@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtlsproxy.tls.client_hello import MAX_CLIENT_HELLO, BadClientHello, ClientHello, parse_client_hello
+from mtlsproxy.tls.client_hello import MAX_CLIENT_HELLO, MAX_RECORDS, BadClientHello, ClientHello, parse_client_hello
 
 
 def real_hello(name: str | None = "orders.test", alpn: Sequence[str] = (), **versions: ssl.TLSVersion) -> bytes:
@@ -90,13 +90,26 @@ def test_no_extensions_at_all() -> None:
     assert parse_client_hello(records(message(None))) == ClientHello(None, ())
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 50, 16384])
+@pytest.mark.parametrize("size", [len(REAL) // MAX_RECORDS + 1, 50, 100, 16384])
 def test_split_over_records(size: int) -> None:
     """RFC 8446 §5.1: a message may be spread over records of any length but zero."""
     assert parse_client_hello(records(REAL[5:], size)) == parse_client_hello(REAL)
 
 
-@pytest.mark.parametrize("data", [REAL, records(REAL[5:], 3), hello(sni(server_name(b"a")))], ids=["1", "many", "own"])
+@pytest.mark.parametrize("first", [1, 2, 3, 4, 5])
+def test_a_first_record_shorter_than_the_message_header(first: int) -> None:
+    assert parse_client_hello(records(REAL[5 : 5 + first]) + records(REAL[5 + first :])) == parse_client_hello(REAL)
+
+
+def test_split_over_too_many_records() -> None:
+    """Records of one byte would have every one of them looked at again with each that comes."""
+    assert bad(records(REAL[5:], 1)) == f"a ClientHello in more than {MAX_RECORDS} records"
+    assert bad(records(REAL[5:], 1)[: 6 * MAX_RECORDS])
+
+
+@pytest.mark.parametrize(
+    "data", [REAL, records(REAL[5:], 100), hello(sni(server_name(b"a")))], ids=["1", "many", "own"]
+)
 def test_every_beginning_asks_for_more(data: bytes) -> None:
     """Cut anywhere, it is never refused and never read too early."""
     assert all(parse_client_hello(data[:end]) is None for end in range(len(data)))
@@ -217,7 +230,7 @@ def test_mutations_of_a_real_one(data: st.DataObject) -> None:
     assert found is None or found.server_name is None or found.server_name.isascii()
 
 
-@given(st.lists(st.binary(min_size=1, max_size=20), max_size=5), st.integers(1, 100))
+@given(st.lists(st.binary(min_size=1, max_size=20), max_size=5), st.integers(20, 100))
 @settings(max_examples=100, deadline=None)
 def test_protocols_survive_any_fragmentation(protocols: list[bytes], size: int) -> None:
     """What is put in comes out, in order."""

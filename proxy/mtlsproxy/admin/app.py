@@ -11,6 +11,7 @@ from aiohttp import web
 
 from mtlsproxy.admin.answers import json_answer, problem
 from mtlsproxy.admin.changes import MAX_BODY, Changes
+from mtlsproxy.admin.connections import Limits, answering
 from mtlsproxy.admin.guard import Handler, Scope, make_guard
 from mtlsproxy.admin.hosts import HostRule
 from mtlsproxy.admin.page import STYLE_HASH, status_page
@@ -33,12 +34,12 @@ SECURITY_HEADERS = {
 }
 
 
-def make_app(hosts: HostRule, scope: Scope, metrics: Metrics, source: StatusSource) -> web.Application:
+def make_app(hosts: HostRule, scope: Scope, metrics: Metrics, source: StatusSource, limits: Limits) -> web.Application:
     """The application of one site."""
     pages = _Pages(metrics, source)
-    changes = Changes(source.control, lambda: datetime.now(UTC))
+    changes = Changes(source.control, lambda: datetime.now(UTC), limits.body)
     guard = make_guard(hosts, scope, source.control, asyncio.get_running_loop().time)
-    app = web.Application(middlewares=[_problems, guard], client_max_size=MAX_BODY)
+    app = web.Application(middlewares=[_busy, _problems, guard], client_max_size=MAX_BODY)
     app.on_response_prepare.append(_add_headers)
     app.router.add_get("/metrics", pages.metrics)
     app.router.add_get("/healthz", pages.healthz)
@@ -93,6 +94,15 @@ class _Pages:
         ready, reasons = self._source.readiness(None)
         page = status_page(ready, reasons, self._source.status(), self._source.rejections())
         return web.Response(text=page, content_type="text/html", charset="utf-8")
+
+
+@web.middleware
+async def _busy(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Tell the connection that it is no longer the client who is awaited."""
+    task = asyncio.current_task()  # which aiohttp makes for each request, and which also sends the answer
+    assert task is not None
+    answering(request.transport, task)
+    return await handler(request)
 
 
 @web.middleware

@@ -1,5 +1,6 @@
 """The calls that change something: deny, lift, reload. The guard has seen their token."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from http import HTTPStatus
@@ -19,11 +20,12 @@ MAX_BODY = 16 * 1024
 
 
 class Changes:
-    """The handlers. now: the wall clock, aware."""
+    """The handlers. now: the wall clock, aware. body: seconds within which a body must be there."""
 
-    def __init__(self, control: Controls, now: Callable[[], datetime]) -> None:
+    def __init__(self, control: Controls, now: Callable[[], datetime], body: float) -> None:
         self._control = control
         self._now = now
+        self._body = body
 
     async def denials(self, request: web.Request) -> web.Response:
         return json_answer({"denials": [shown(denial) for denial in self._control.denials()]})
@@ -33,7 +35,14 @@ class Changes:
         if request.content_type != "application/json":
             return _not_json()
         try:
-            asked = read_denial(await request.read(), self._control.truststores, self._now())
+            async with asyncio.timeout(self._body):
+                body = await request.read()
+        except TimeoutError:
+            late = problem(HTTPStatus.REQUEST_TIMEOUT, f"the body was not there within {self._body:g} seconds")
+            late.force_close()
+            return late
+        try:
+            asked = read_denial(body, self._control.truststores, self._now())
         except BadDenial as bad:
             mistakes = [{"detail": mistake.detail, "pointer": mistake.pointer} for mistake in bad.mistakes]
             return problem(HTTPStatus.BAD_REQUEST, str(bad), mistakes)

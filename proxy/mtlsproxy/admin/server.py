@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+from mtlsproxy.admin.connections import USUAL, Connections, Limits
 from mtlsproxy.admin.hosts import HostRule
 from mtlsproxy.admin.source import StatusSource
 from mtlsproxy.config.scalars import Bind
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 _BACKLOG = 128
 _SHUTDOWN_SECONDS = 1.0
 """How long a scrape in flight may hold up the end of the process."""
+_LINGER_SECONDS = 2.0
+"""How long the rest of a body that nobody wants is read, so that the answer is not lost to a reset."""
 
 
 class AdminError(Exception):
@@ -44,15 +47,14 @@ class AdminServer:
 
     addresses: tuple[Bind, ...]
     metrics_addresses: tuple[Bind, ...]
-    runners: "tuple[web.AppRunner, ...]"
+    undo: AsyncExitStack
 
     async def close(self) -> None:
-        for runner in self.runners:
-            await runner.cleanup()
+        await self.undo.aclose()
 
 
-async def start_admin(admin: Admin, metrics: Metrics, source: StatusSource) -> AdminServer:
-    """Bind and serve `admin.bind`, and `admin.metrics_bind` where it is set. Raises AdminError."""
+async def start_admin(admin: Admin, metrics: Metrics, source: StatusSource, limits: Limits = USUAL) -> AdminServer:
+    """Bind and serve `admin.bind`, and `admin.metrics_bind` where it is set. limits: of each. Raises AdminError."""
     async with AsyncExitStack() as undo:
         sockets = await _bind("admin.bind", admin.bind, undo)
         metrics_sockets: list[socket.socket] = []
@@ -60,27 +62,39 @@ async def start_admin(admin: Admin, metrics: Metrics, source: StatusSource) -> A
             metrics_sockets = await _bind("admin.metrics_bind", admin.metrics_bind, undo)
         app_module = await asyncio.to_thread(importlib.import_module, "mtlsproxy.admin.app")
         scope = app_module.Scope.ALL if _only_local(sockets) else app_module.Scope.WITH_TOKEN
-        sites = [(admin.bind, scope, sockets)]
+        sites = [("admin.bind", admin.bind, scope, sockets)]
         if admin.metrics_bind is not None:
-            sites.append((admin.metrics_bind, app_module.Scope.METRICS_ALONE, metrics_sockets))
-        runners = []
-        for bind, scope, bound in sites:
+            metrics_alone = app_module.Scope.METRICS_ALONE
+            sites.append(("admin.metrics_bind", admin.metrics_bind, metrics_alone, metrics_sockets))
+        addresses, metrics_addresses = _addresses(sockets), _addresses(metrics_sockets)
+        for key, bind, scope, bound in sites:
             known = [bind.host, *(address.host for address in _addresses(bound))]
-            app = app_module.make_app(HostRule(known, admin.allowed_hosts), scope, metrics, source)
-            runners.append(await _serve(app, bound, undo))
-        undo.pop_all()
-    return AdminServer(_addresses(sockets), _addresses(metrics_sockets), tuple(runners))
+            app = app_module.make_app(HostRule(known, admin.allowed_hosts), scope, metrics, source, limits)
+            await _serve(app, bound, Connections(key, limits), undo)
+        return AdminServer(addresses, metrics_addresses, undo.pop_all())
 
 
-async def _serve(app: "web.Application", sockets: Sequence[socket.socket], undo: AsyncExitStack) -> "web.AppRunner":
+async def _serve(
+    app: "web.Application", sockets: Sequence[socket.socket], connections: Connections, undo: AsyncExitStack
+) -> None:
+    """Not by aiohttp's own sites: they take no protocol but its own."""
     from aiohttp import web
 
-    runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+    runner = web.AppRunner(
+        app,
+        handle_signals=False,
+        access_log=None,
+        shutdown_timeout=_SHUTDOWN_SECONDS,
+        lingering_time=_LINGER_SECONDS,
+    )
     undo.push_async_callback(runner.cleanup)
     await runner.setup()
+    assert runner.server is not None
+    undo.callback(connections.close)
+    factory = connections.factory(runner.server)
     for bound in sockets:
-        await web.SockSite(runner, bound, backlog=_BACKLOG).start()
-    return runner
+        server = await asyncio.get_running_loop().create_server(factory, sock=bound, backlog=_BACKLOG)
+        undo.callback(server.close)
 
 
 async def _bind(key: str, bind: Bind, undo: AsyncExitStack) -> list[socket.socket]:

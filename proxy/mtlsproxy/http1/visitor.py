@@ -66,7 +66,7 @@ def _refused(target: Target, decision: Decision, principal: str | None) -> Admis
 
 def _words(decision: Decision) -> str:
     failed = [check for check in decision.checks if check.result == "fail"]
-    return f"{failed[0].seen}; {failed[0].rule}" if failed else decision.rule
+    return failed[0].seen if failed else decision.rule
 
 
 def sans_of(verdict: Verdict) -> Sequence[str] | None:

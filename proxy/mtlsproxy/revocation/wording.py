@@ -3,11 +3,11 @@
 from datetime import datetime, timedelta
 from functools import lru_cache
 
-from mtlsproxy.x509.certificate import Certificate
+from mtlsproxy.x509.certificate import Certificate, serial_hex
 
 
 def title(certificate: Certificate) -> str:
-    return f"{certificate.subject or 'a certificate without subject'} (serial {certificate.serial:X})"
+    return f"{certificate.subject or 'a certificate without subject'} (serial {serial_hex(certificate.serial)})"
 
 
 @lru_cache(maxsize=1024)  # the same few lists are named in every verdict

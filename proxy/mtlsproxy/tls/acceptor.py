@@ -12,7 +12,7 @@ from mtlsproxy.reasons import Reason
 from mtlsproxy.tls.contexts import Contexts, ServerContext
 from mtlsproxy.tls.handshake import Handshake
 from mtlsproxy.tls.stream import TlsStream
-from mtlsproxy.transport.stream import Counter, SocketStream
+from mtlsproxy.transport.stream import UNTRUSTED_SIZE, Counter, SocketStream
 from mtlsproxy.transport.wheel import TimerWheel
 
 ACCEPT_BATCH = 64
@@ -178,7 +178,7 @@ class Acceptor:
             return
         self._per_address[address[0]] = count + 1
         self.connections += 1
-        raw = SocketStream(self._loop, sock, self._received, self._sent)
+        raw = SocketStream(self._loop, sock, self._received, self._sent, UNTRUSTED_SIZE)
         Handshake(self, raw, address).start()
 
     # -- what handshakes and connections say -----------------------------------------------------------------------

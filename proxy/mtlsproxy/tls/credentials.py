@@ -48,7 +48,7 @@ def load_credential(certificate: Path, private_key: Path, password_file: Path | 
         raise CredentialError("private_key", f"{private_key}: {error}; {hint}") from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise CredentialError(
-            "private_key", f"{private_key} is no PEM private key that can be read (wrong password?)"
+            "private_key", f"{private_key} is no PEM private key that can be read (not a key, or the wrong password)"
         ) from error
     if _spki(key.public_key()) != _spki(chain[0].x509.public_key()):
         raise CredentialError(

@@ -16,6 +16,9 @@ from typing import Protocol
 RECEIVE_SIZE = 256 * 1024
 """Bytes taken in one system call: many TLS records at once, few calls for a large body."""
 
+UNTRUSTED_SIZE = 64 * 1024
+"""As much of a stranger: the work that bytes make (chunks of one byte, say) is done before others have their turn."""
+
 HIGH_WATER = 64 * 1024
 """Unsent bytes at which the handler is asked to pause: about one receive window of a slow peer."""
 
@@ -107,6 +110,7 @@ class SocketStream:
         "_out_size",
         "_paused_writer",
         "_reading",
+        "_receive_size",
         "_recv_into",
         "_send",
         "_sock",
@@ -116,11 +120,20 @@ class SocketStream:
         "sent",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, received: Counter, sent: Counter) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        received: Counter,
+        sent: Counter,
+        receive_size: int = RECEIVE_SIZE,
+    ) -> None:
+        """receive_size: bytes taken at once, RECEIVE_SIZE at most."""
         self._loop = loop
         self._sock = sock
         self._fd = sock.fileno()
         self._recv_into = sock.recv_into
+        self._receive_size = receive_size
         self._send = sock.send
         self.handler: Handler
         self.received = received
@@ -158,7 +171,7 @@ class SocketStream:
 
     def _read(self) -> None:
         try:
-            n = self._recv_into(_buffer)
+            n = self._recv_into(_buffer, self._receive_size)
         except _WOULD_BLOCK:
             return
         except OSError as error:

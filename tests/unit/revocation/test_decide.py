@@ -48,7 +48,7 @@ def test_a_good_chain_passes_until_the_earliest_list_ends() -> None:
 def test_a_revoked_leaf_is_refused_in_every_mode(policy: RevocationPolicy) -> None:
     result = judged(crl(ROOT), crl(SUB, 5, number=7, source="sub.crl"), policy=policy)
     assert (result.reason, result.source, result.deadline) == (Reason.REVOKED, "crl", None)
-    assert "CN=client (serial 5) was revoked at 2025-05-31T12:00:00Z" in result.detail
+    assert "CN=client (serial 05) was revoked at 2025-05-31T12:00:00Z" in result.detail
     assert "CRL number 7 from sub.crl" in result.detail
 
 

@@ -275,7 +275,7 @@ def test_a_signature_hash_that_is_not_accepted_is_refused_by_name() -> None:
 
 
 def test_an_answer_about_another_certificate_is_none() -> None:
-    assert "not about CN=client (serial 5)" in refusal(respond(OTHER, ROOT))
+    assert "not about CN=client (serial 05)" in refusal(respond(OTHER, ROOT))
 
 
 def test_an_answer_for_the_same_serial_of_another_issuer_is_none() -> None:

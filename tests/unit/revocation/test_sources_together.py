@@ -220,7 +220,7 @@ def test_a_revocation_tells_how_fresh_its_source_is(listed: str, grace: int, fre
 @pytest.mark.parametrize(
     ("listed", "asked", "words"),
     [
-        ("good", "good", ("CRL number 1 from sub.crl", "(1 h ago)", "also: CN=client (serial 5) is good by OCSP of")),
+        ("good", "good", ("CRL number 1 from sub.crl", "(1 h ago)", "also: CN=client (serial 05) is good by OCSP of")),
         ("none", "good", ("is good by OCSP of CN=Sub, of 2025-06-01T11:00:00Z (1 h ago)", "next update 2025-06-01T13")),
         ("good", "failure", ("CRL number 1 from sub.crl", "OCSP failed 1 s ago: connection refused by o")),
         ("none", "failure", ("there is no CRL of its issuer", "OCSP failed 1 s ago: connection refused by o")),

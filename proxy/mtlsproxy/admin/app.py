@@ -4,10 +4,11 @@ There is no CORS: no other origin has business here.
 """
 
 import asyncio
+import logging
 from datetime import UTC, datetime
 from http import HTTPStatus
 
-from aiohttp import web
+from aiohttp import http, web
 
 from mtlsproxy.admin.answers import json_answer, problem
 from mtlsproxy.admin.changes import MAX_BODY, Changes
@@ -19,7 +20,10 @@ from mtlsproxy.admin.source import StatusSource
 from mtlsproxy.telemetry.exposition import read, render
 from mtlsproxy.telemetry.metrics import Metrics
 
-__all__ = ["Scope", "make_app"]
+__all__ = ["Scope", "http_log", "make_app"]
+
+http_log = logging.getLogger("mtlsproxy.admin.http")
+"""For aiohttp."""
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -94,6 +98,15 @@ class _Pages:
         ready, reasons = self._source.readiness(None)
         page = status_page(ready, reasons, self._source.status(), self._source.rejections())
         return web.Response(text=page, content_type="text/html", charset="utf-8")
+
+
+def _is_no_malformed_request(record: logging.LogRecord) -> bool:
+    """Anybody can send those: each would be a traceback in the log. Whoever sends one is answered with 400."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, http.HttpProcessingError | web.RequestPayloadError)
+
+
+http_log.addFilter(_is_no_malformed_request)
 
 
 @web.middleware

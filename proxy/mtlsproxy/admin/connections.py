@@ -6,12 +6,16 @@ would keep clients out there. Its protocol is wrapped, not changed; by `answerin
 
 import asyncio
 import logging
+import resource
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
 _SAID_EVERY = 60.0
 """Seconds between warnings of one site that it is full."""
+
+_AT_LEAST = 8
+"""Connections that a site takes, however few file descriptors there are."""
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +38,12 @@ class Limits:
     unread: float = 30.0
 
 
-USUAL = Limits()
+def usual_limits() -> Limits:
+    """The defaults, with fewer connections where the process may have few file descriptors: an eighth of them."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors == resource.RLIM_INFINITY:
+        return Limits()
+    return Limits(connections=max(_AT_LEAST, min(Limits().connections, descriptors // 8)))
 
 
 class Connections:

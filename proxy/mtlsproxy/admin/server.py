@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from mtlsproxy.admin.connections import USUAL, Connections, Limits
+from mtlsproxy.admin.connections import Connections, Limits, usual_limits
 from mtlsproxy.admin.hosts import HostRule
 from mtlsproxy.admin.source import StatusSource
 from mtlsproxy.config.scalars import Bind
@@ -53,8 +53,11 @@ class AdminServer:
         await self.undo.aclose()
 
 
-async def start_admin(admin: Admin, metrics: Metrics, source: StatusSource, limits: Limits = USUAL) -> AdminServer:
+async def start_admin(
+    admin: Admin, metrics: Metrics, source: StatusSource, limits: Limits | None = None
+) -> AdminServer:
     """Bind and serve `admin.bind`, and `admin.metrics_bind` where it is set. limits: of each. Raises AdminError."""
+    limits = limits or usual_limits()
     async with AsyncExitStack() as undo:
         sockets = await _bind("admin.bind", admin.bind, undo)
         metrics_sockets: list[socket.socket] = []
@@ -80,10 +83,13 @@ async def _serve(
     """Not by aiohttp's own sites: they take no protocol but its own."""
     from aiohttp import web
 
+    from mtlsproxy.admin.app import http_log
+
     runner = web.AppRunner(
         app,
         handle_signals=False,
         access_log=None,
+        logger=http_log,
         shutdown_timeout=_SHUTDOWN_SECONDS,
         lingering_time=_LINGER_SECONDS,
     )

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 from tests.unit.admin.source import Source
 
-from mtlsproxy.admin.connections import USUAL, Limits
+from mtlsproxy.admin.connections import Limits
 from mtlsproxy.admin.server import AdminServer, start_admin
 from mtlsproxy.config.service import Admin
 from mtlsproxy.telemetry.metrics import Metrics
@@ -31,7 +31,7 @@ class Site:
             return response, await response.read()
 
 
-async def serve(admin: Admin, limits: Limits = USUAL) -> AsyncIterator[Site]:
+async def serve(admin: Admin, limits: Limits | None = None) -> AsyncIterator[Site]:
     source, metrics = Source(), Metrics()
     server = await start_admin(admin, metrics, source, limits)
     async with aiohttp.ClientSession(auto_decompress=False) as client:

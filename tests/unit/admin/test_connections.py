@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import resource
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,7 +13,7 @@ import pytest
 import uvloop
 from tests.unit.admin.site import Site, serve
 
-from mtlsproxy.admin.connections import Limits
+from mtlsproxy.admin.connections import Limits, usual_limits
 from mtlsproxy.config.service import Admin
 from mtlsproxy.runtime.reload import Outcome
 from mtlsproxy.runtime.token import Token
@@ -276,6 +277,42 @@ async def test_a_body_that_does_not_come_is_answered_with_408() -> None:
         assert b"\r\nConnection: close" in head
         assert json.loads(await peer.reader.readuntil(b"}"))["detail"] == "the body was not there within 0.2 seconds"
         assert site.source.control.asked == []
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX Y: z\r\n\r\n",
+        DENY + b"Transfer-Encoding: chunked\r\n\r\n5\r\nZZZZZZ\r\n",
+        DENY.replace(b"Bearer", b"Basic") + b"Transfer-Encoding: chunked\r\n\r\n5\r\nZZZZZZ\r\n",
+    ],
+)
+async def test_malformed_requests_cost_no_traceback(said: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    async with running(limits()) as site, peers(site) as (peer,):
+        site.source.control.token = Token(TOKEN)
+        peer.writer.write(said)
+        assert (await peer.reader.read()).split()[1] in (b"400", b"401")
+        assert site.source.control.asked == []
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+async def test_what_is_our_mistake_has_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    async with running(limits()) as site:
+        site.source.control.token = Token(TOKEN)
+        site.source.control.failure = RuntimeError("ours")
+        async with peers(site, 1, RELOAD) as (peer,):
+            assert (await peer.reader.readline()).startswith(b"HTTP/1.1 500 ")
+    assert [str(record.exc_info[1]) for record in caplog.records if record.exc_info] == ["ours"]
+
+
+def test_a_process_with_few_file_descriptors_spares_fewer_of_them() -> None:
+    old = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        for soft, connections in ((64, 8), (512, 64), (min(4096, old[1]), 256)):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, old[1]))
+            assert usual_limits() == Limits(connections=connections)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, old)
 
 
 async def test_closing_the_site_ends_those_who_say_nothing() -> None:

@@ -21,6 +21,9 @@ ACCEPT_BATCH = 64
 ACCEPT_PAUSE = 0.1
 """Seconds to wait before accepting again at a limit or when the process is out of file descriptors."""
 
+SAY_EVERY = 10.0
+"""Seconds between two log lines about the same trouble."""
+
 SLOT_PATIENCE = 1.0
 """Seconds that a client may be silent in a handshake slot while others wait for one: several round trips."""
 
@@ -107,6 +110,7 @@ class Acceptor:
         self._giving_way = wheel.timer(self._make_way)
         self._waiting: deque[Handshake] = deque()
         self._per_address: dict[str, int] = {}
+        self._say_again = 0.0
         self.connections = 0
         self.accepted = 0
 
@@ -160,7 +164,9 @@ class Acceptor:
             except OSError as error:
                 if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     raise
-                log.error("listener %s cannot accept: %s", self.settings.name, error.strerror)
+                if self.wheel.now >= self._say_again:
+                    self._say_again = self.wheel.now + SAY_EVERY
+                    log.error("listener %s cannot accept: %s", self.settings.name, error.strerror)
                 self._pause_for_a_moment()
                 return
             self._accept(sock, (address[0], address[1]))

@@ -1,6 +1,6 @@
 """Requests at the rate that this machine gives, while the proxy's Snapshot is replaced again and again.
 
-    python tests/bench/reload_under_load.py [--reloads 50] [--connections 16] [--entries 10000]
+    python tests/bench/reload_under_load.py [--reloads 50] [--connections 16] [--entries 20000]
 
 `mtlsproxy run` as a process of its own with a CRL; clients on connections that stay and on ones that come and go; each
 replacement is a new CRL in the file's place and a SIGHUP. Exits 1 where a request was lost or refused, where a
@@ -227,7 +227,7 @@ async def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reloads", type=int, default=50)
     parser.add_argument("--connections", type=int, default=16)
-    parser.add_argument("--entries", type=int, default=10_000)
+    parser.add_argument("--entries", type=int, default=20_000)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         return 0 if await bench(Path(folder), arguments) else 1

@@ -174,6 +174,7 @@ def test_no_distribution_point_leads_the_proxy_astray(
     run: Run, tree: Tree, ca: Ca, named: Tree, trapped: Tree, server: Web
 ) -> None:
     """Refused, counted and logged, each for itself, while another client is served."""
+    named["sources"] = [server.url("/nothing.crl")]  # so that the helper runs before anybody waits for it
     server.give("/ca.crl", ca.crl(number=1))
     other = Ca(ca.folder, "Honest CA")
     tree["truststores"]["partners"]["trust_anchors"].append(str(other.anchors))
@@ -223,6 +224,7 @@ def test_a_certificate_that_names_hundreds_of_points_delays_nobody_else(
     run: Run, tree: Tree, ca: Ca, named: Tree, trapped: Tree, server: Web
 ) -> None:
     """The helper asks few at a time; the others are given up, and whoever is known is served all along."""
+    named["sources"] = [server.url("/nothing.crl")]  # so that the helper runs before anybody waits for it
     server.give("/ca.crl", ca.crl(number=1))
     honest = ca.client("honest", points(server.url("/ca.crl")))
     site = run(tree)

@@ -66,6 +66,8 @@ class Reloader:
 
     def start(self) -> None:
         self._seen = signature(watched_paths(self._proxy.config, self._file))
+        for result in ("success", "failure"):
+            self._proxy.metrics.config_reloads_total.cell(result)  # from zero: a first failure is an increase, too
         self._proxy.metrics.config_last_reload_success_timestamp_seconds.set(value=time.time())
         loop = self._proxy.loop
         self._tasks = [loop.create_task(self._watch()), loop.create_task(self._serve())]

@@ -219,7 +219,6 @@ class Proxy:
         """Readiness fails first; then listeners close, what is in flight gets `shutdown.drain`, the rest is ended."""
         self.draining = True
         await self.reloader.stop()
-        await self.feeds.close()
         shutdown = self.config.shutdown
         log.info("stopping: draining for at most %gs", shutdown.drain)
         if shutdown.delay:
@@ -232,6 +231,8 @@ class Proxy:
         for listener in self._all_listeners():
             for connection in list(listener.service.connections):
                 connection.kill()
+        # Not before: who comes meanwhile, and who is still served, may need an answer or a list.
+        await self.feeds.close()
         self.pools.close()
         await asyncio.sleep(0)
         if self._admin is not None:

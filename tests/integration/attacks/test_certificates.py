@@ -11,13 +11,13 @@ from tests.integration.conftest import Material, Start
 from tests.integration.harness import RunningProxy, Tree
 from tests.integration.refusals import assert_nobody_left, assert_nothing_forwarded
 from tests.integration.upstream import RecordingUpstream
-from tests.unit.x509.build import Issued, Key, dn, new_key, rsa_key
+from tests.unit.x509.build import Issued, dn, new_key, rsa_key
 
 from mtlsproxy.reasons import Reason
 from mtlsproxy.verdict import judge
 from mtlsproxy.verdict.judge import MAX_PRESENTED, MAX_PRESENTED_SIZE
 from mtlsproxy.x509 import building, signatures
-from mtlsproxy.x509.certificate import MAX_RSA_EXPONENT_BITS, Certificate
+from mtlsproxy.x509.certificate import MAX_RSA_EXPONENT_BITS, Certificate, parse_certificate
 from mtlsproxy.x509.path import Link
 
 HUGE = names(*["DNS:a"] * 20_000)
@@ -33,7 +33,7 @@ def rogue() -> Issued:
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The size of every certificate that was parsed to be judged."""
     sizes: list[int] = []
-    real = judge.parse_certificate
+    real = parse_certificate
 
     def noted(der: bytes) -> Certificate:
         sizes.append(len(der))
@@ -44,13 +44,13 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.fixture
-def verified(monkeypatch: pytest.MonkeyPatch) -> list[Key]:
+def verified(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """The key of every signature verification."""
-    keys: list[Key] = []
+    keys: list[object] = []
     real = signatures._verify
 
     def noted(certificate: Certificate, issuer: Certificate) -> Link:
-        keys.append(issuer.public_key)  # type: ignore[arg-type]
+        keys.append(issuer.public_key)
         return real(certificate, issuer)
 
     monkeypatch.setattr(signatures, "_verify", noted)
@@ -169,7 +169,7 @@ def test_a_clients_own_key_has_an_ordinary_exponent(
 
 
 def test_issuers_with_endless_exponents_are_not_verified_with(
-    config: Tree, material: Material, start: Start, verified: list[Key]
+    config: Tree, material: Material, start: Start, verified: list[object]
 ) -> None:
     """A stranger's leaf, and as many namesakes of its issuer as are looked at."""
     proxy = start(config)
@@ -187,7 +187,7 @@ def test_issuers_with_endless_exponents_are_not_verified_with(
 
 
 def test_namesakes_of_the_issuer_cost_a_bounded_number_of_verifications(
-    config: Tree, material: Material, start: Start, verified: list[Key]
+    config: Tree, material: Material, start: Start, verified: list[object]
 ) -> None:
     """Ordinary keys, each of which might have signed: a budget ends the search."""
     proxy = start(config)

@@ -12,7 +12,7 @@ from tests.integration.stepped import client_hello, stepped
 
 from mtlsproxy.reasons import Reason
 from mtlsproxy.tls import handshake
-from mtlsproxy.tls.client_hello import MAX_CLIENT_HELLO, MAX_RECORDS
+from mtlsproxy.tls.client_hello import MAX_CLIENT_HELLO, MAX_RECORDS, parse_client_hello
 
 RECORD_HEADER = 5
 
@@ -31,11 +31,19 @@ def received(proxy: RunningProxy) -> int:
     return int(proxy.series("received_bytes_total").get(("internal",), 0))
 
 
+def wait_until_read(proxy: RunningProxy, size: int) -> None:
+    eventually(lambda: received(proxy) == size)
+
+
+def wait_until_established(proxy: RunningProxy, count: int) -> None:
+    eventually(lambda: proxy.series("handshakes_total").get(("internal", "ok", "TLSv1.3")) == count)
+
+
 @pytest.fixture
 def readings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The size of what was parsed, at each attempt to."""
     sizes: list[int] = []
-    real = handshake.parse_client_hello
+    real = parse_client_hello
 
     def noted(data: bytes) -> object:
         sizes.append(len(data))
@@ -56,7 +64,7 @@ def test_a_client_hello_in_records_of_one_byte_is_left_after_a_few_of_them(
         for at in range(0, MAX_RECORDS * step, step):
             assert proxy.refusals() == []
             raw.sendall(attack[at : at + step])
-            eventually(lambda at=at: received(proxy) == at + step)
+            wait_until_read(proxy, at + step)
         assert raw.recv(100) == b"\x15\x03\x01\x00\x02\x02\x32"  # decode_error
     line = proxy.refusal()
     assert (line["reason"], line["detail"]) == (
@@ -115,7 +123,7 @@ def test_others_are_served_between_the_bytes_of_a_slow_client_hello(
             with stepped(proxy.port(), honest) as client:
                 client.raw.sendall(client.flight())
                 client.raw.sendall(client.answer_flight())
-                eventually(lambda at=at: proxy.series("handshakes_total")[("internal", "ok", "TLSv1.3")] == at + 1)
+                wait_until_established(proxy, at + 1)
     finally:
         for raw in crowd:
             raw.close()

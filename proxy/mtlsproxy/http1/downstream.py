@@ -111,6 +111,7 @@ class Downstream:
         self._write_timer.close()
         self._service.connections.discard(self)
         self._standing.close()
+        self._parser.close()
         self._refuser.client()  # who never asked for anything has not been told
         exchange, self._exchange = self._exchange, None
         self._body = None
@@ -235,6 +236,7 @@ class Downstream:
         if not self._standing.renew():
             return False
         if self._standing.rules is not rules:
+            self._parser.close()
             self._parser = RequestHeadParser(self._service.limits, self._standing.rules.fields)
         return True
 

@@ -87,6 +87,10 @@ class RequestHeadParser:
         self._known_fields = b""
         self._known_method = b""
 
+    def close(self) -> None:
+        """No further head comes: httptools' parser and this one know each other, and would keep each other."""
+        self._parser = None
+
     def check_partial(self, data: bytes | bytearray) -> None:
         """`data` has no empty line yet. Raises BadMessage when it can no longer become a head within the limits."""
         end = data.find(b"\r\n")

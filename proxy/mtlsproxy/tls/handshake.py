@@ -73,7 +73,6 @@ class Handshake:
             return
         if self._object is not None:
             self._incoming.write(data)
-            self._acceptor.slot_used(self)
             self._step()
         else:
             self._read_hello(bytes(data))
@@ -143,7 +142,9 @@ class Handshake:
             self._object.do_handshake()
         except ssl.SSLWantReadError:
             self._note(context)
-            self._raw.write(self._outgoing.read())
+            if self._outgoing.pending:  # bytes that take it no step further are no reason to keep a slot
+                self._acceptor.slot_used(self)
+                self._raw.write(self._outgoing.read())
         except ssl.SSLError as error:
             self._note(context)
             self._raw.write(self._outgoing.read())  # the alert

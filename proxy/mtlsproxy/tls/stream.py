@@ -18,6 +18,9 @@ FEED = 32 * 1024
 MAX_KEY_UPDATES = 1000
 """Of one connection: libraries renew keys after gigabytes, if ever."""
 
+KEY_UPDATE_RECORD = 27
+"""Bytes of an answer to one: header, message, content type, tag (RFC 8446 §4.6.3, §5.2)."""
+
 _plain = bytearray(RECEIVE_SIZE)
 _plain_view = memoryview(_plain)
 
@@ -103,8 +106,9 @@ class TlsStream:
 
     def _answer_key_update(self) -> None:
         """RFC 8446 §4.6.3. A peer that asks for answers and does not take them is not kept."""
-        self._raw.write(self._outgoing.read())
-        self._key_updates += 1
+        answers = self._outgoing.read()
+        self._raw.write(answers)
+        self._key_updates += -(-len(answers) // KEY_UPDATE_RECORD)  # many come at once: one answer each
         if self._key_updates > MAX_KEY_UPDATES:
             self._closing = True
             self._raw.abort_with(ConnectionAbortedError("too many KeyUpdates"))

@@ -63,8 +63,9 @@ class Connecting:
         """Try the next address."""
         while self._connected is not None:
             if not self._addresses:
+                failed = self._failed
                 self._end()
-                self._failed(Reason.UPSTREAM_UNAVAILABLE, f"cannot connect to {self._place}: {self._last}")
+                failed(Reason.UPSTREAM_UNAVAILABLE, f"cannot connect to {self._place}: {self._last}")
                 return
             family, address = self._addresses.pop(0)
             try:
@@ -107,8 +108,9 @@ class Connecting:
     def _timed_out(self) -> None:
         if self._connected is None:
             return
+        failed = self._failed
         self._end()
-        self._failed(Reason.UPSTREAM_TIMEOUT, f"no connection to {self._place} in time")
+        failed(Reason.UPSTREAM_TIMEOUT, f"no connection to {self._place} in time")
 
     def cancel(self) -> None:
         """Give up without calling anybody."""
@@ -116,6 +118,7 @@ class Connecting:
 
     def _end(self) -> None:
         self._connected = None
+        self._failed = _nobody  # whoever waits knows this attempt: the two would keep each other
         self._timer.close()
         sock = self._sock
         if sock is not None:
@@ -127,6 +130,10 @@ class Connecting:
             self._loop.remove_writer(self._sock.fileno())
             self._sock = None
             self._waiting = False
+
+
+def _nobody(_: Reason, __: str) -> None:
+    """Whom an attempt that has ended tells."""
 
 
 def _resolve(host: str, port: int) -> list[_Address]:

@@ -67,8 +67,9 @@ def kept_for_clients(proxy: RunningProxy) -> int:
     return proxy.call(lambda: sum(connection._stream.unsent for connection in service.connections))
 
 
+@pytest.mark.parametrize("at_once", [1, 1000], ids=["one a segment", "a thousand a segment"])
 def test_a_flood_of_key_updates_ends_the_connection_with_little_kept_for_it(
-    config: Tree, start: Start, honest: ssl.SSLContext, hostile: ssl.SSLContext
+    config: Tree, start: Start, honest: ssl.SSLContext, hostile: ssl.SSLContext, at_once: int
 ) -> None:
     proxy = start(config)
     most = sent = 0
@@ -76,8 +77,8 @@ def test_a_flood_of_key_updates_ends_the_connection_with_little_kept_for_it(
         assert client.get().status == 200
         with pytest.raises(ConnectionError):
             while sent <= 1000 * MAX_KEY_UPDATES:
-                attacker.raw.sendall(attacker.updates(1))
-                sent += 1
+                attacker.raw.sendall(attacker.updates(at_once))
+                sent += at_once
                 if sent % 1000 == 0:
                     most = max(most, kept_for_clients(proxy))
         assert client.get().status == 200

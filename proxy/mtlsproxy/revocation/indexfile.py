@@ -19,7 +19,7 @@ from typing import Any
 
 from mtlsproxy.revocation.crl import Crl, Scope
 from mtlsproxy.revocation.errors import CrlError
-from mtlsproxy.revocation.index import MAX_WIDE, SerialIndex
+from mtlsproxy.revocation.index import MAX_REST, MAX_WIDE, SerialIndex
 from mtlsproxy.revocation.signature import Signature, signature_from, signature_state
 
 __all__ = ["MAGIC", "VERSION", "check_sections", "dump", "load"]
@@ -167,7 +167,7 @@ def _signature(description: Mapping[str, Any], sections: Mapping[str, memoryview
 def _index(description: Mapping[str, Any], sections: Mapping[str, memoryview]) -> SerialIndex:
     low, rest, facts = sections["low"].cast("Q"), sections["rest"], sections["facts"].cast("q")
     starts, width, rows = sections["starts"].cast("Q"), description["rest_width"], len(low)
-    whole = len(facts) == rows and len(rest) == rows * width
+    whole = width in range(MAX_REST + 1) and len(facts) == rows and len(rest) == rows * width
     # A look-up goes where `starts` sends it: that column is checked at every load, and is small.
     if not whole or sha256(starts).hexdigest() != description["starts_sha256"]:
         raise CrlError("this is no CRL index: its columns do not fit together")

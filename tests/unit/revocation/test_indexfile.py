@@ -149,13 +149,13 @@ def test_a_description_that_is_altered_is_refused_even_where_it_stays_readable()
     assert "digest" in refusal(FILE.replace(b'"size":', b'"size": ', 1))
 
 
-def described(**changes: object) -> bytes:
-    """FILE with another description, under a right digest."""
-    _, _, size, _ = HEADER.unpack_from(FILE)
-    text = json.dumps(json.loads(FILE[HEADER.size : HEADER.size + size]) | changes, separators=(",", ":"))
+def described(file: bytes = FILE, **changes: object) -> bytes:
+    """`file` with another description, under a right digest."""
+    _, _, size, _ = HEADER.unpack_from(file)
+    text = json.dumps(json.loads(file[HEADER.size : HEADER.size + size]) | changes, separators=(",", ":"))
     text = text.ljust(len(text) + (size - len(text)) % 8).encode()
     head = HEADER.pack(MAGIC, VERSION, len(text), hashlib.sha256(text).digest())
-    return head + text + FILE[HEADER.size + size :]
+    return head + text + file[HEADER.size + size :]
 
 
 def test_a_description_may_be_written_anew() -> None:
@@ -181,6 +181,13 @@ def test_a_description_may_be_written_anew() -> None:
 )
 def test_a_description_that_makes_no_sense_is_refused(changes: dict[str, object], words: str) -> None:
     assert words in refusal(described(**changes))
+
+
+@pytest.mark.parametrize("width", [-1, 14, "8", None])
+def test_a_width_that_no_serial_has_is_refused_even_in_an_empty_list(width: object) -> None:
+    empty = b"".join(dump(parse_crl(assemble(ROOT, None), "here.crl")))
+    assert load(memoryview(described(empty, rest_width=13))).lookup(5) is None
+    assert "do not fit" in refusal(described(empty, rest_width=width))
 
 
 def test_another_version_is_refused_by_its_number() -> None:

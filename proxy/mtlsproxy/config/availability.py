@@ -28,7 +28,6 @@ NOT_YET: tuple[tuple[str, Callable[[object], bool], str], ...] = (
     ("listeners[].proxy_protocol", _is("v1", "v2"), "the PROXY protocol; leave it off"),
     ("listeners[].trusted_proxies", _given, "trusted proxies; leave the list empty"),
     ("upstreams.*.servers[].url", _begins("https:"), "TLS to upstreams; write http://"),
-    ("upstreams.*.servers[].url", _begins("unix:"), "unix sockets; write http://host:port"),
     ("upstreams.*.servers[].weight", _above_one, "weights; leave them at 1"),
     ("upstreams.*.protocol", _is("h2"), "HTTP/2 to upstreams; write http/1.1"),
     ("upstreams.*.balance", _is("least_requests", "client_hash"), "balancing other than round_robin"),

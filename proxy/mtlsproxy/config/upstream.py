@@ -10,12 +10,17 @@ from mtlsproxy.config.base import Absent, Section, Some, written
 from mtlsproxy.config.scalars import Count, FileName, PositiveCount, PositiveDuration, checked_text, host_of
 from mtlsproxy.config.truststore import Revocation, split_authority
 
+_LONGEST_SOCKET_PATH = 107
+"""sun_path, less its NUL (unix(7))."""
+
 
 def _server_url(text: str) -> str:
     checked_text(text)
     if text.startswith("unix:"):
         if not text.startswith("unix:/") or text.startswith("unix://"):
             raise ValueError(f"{text!r}: write unix: and an absolute path, such as unix:/run/orders.sock")
+        if len(text.removeprefix("unix:").encode()) > _LONGEST_SOCKET_PATH:
+            raise ValueError(f"{text!r}: the path of a unix socket has {_LONGEST_SOCKET_PATH} bytes at most")
         return text
     scheme, separator, rest = text.partition("://")
     if not separator or scheme not in ("http", "https"):
@@ -72,6 +77,15 @@ class UpstreamServer(Section):
     def socket_path(self) -> Path | None:
         """The path of a unix socket."""
         return Path(self.url.removeprefix("unix:")) if self.scheme == "unix" else None
+
+    @property
+    def authority(self) -> str:
+        """Sent as Host with `host: server`: the URL's host, and its port where it is not the scheme's; a unix socket
+        has neither and is `localhost`, as with curl and nginx."""
+        if self.scheme == "unix":
+            return "localhost"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.scheme == "https" else 80) else f"{host}:{self.port}"
 
     def _authority(self) -> tuple[str, int | None]:
         return split_authority(self.url.partition("://")[2].removesuffix("/"))
@@ -132,7 +146,7 @@ class Upstream(Section):
     """Which server is next; client_hash is on the principal."""
     tls: Absent[UpstreamTls] = None
     host: Literal["preserve", "server"] = "preserve"
-    """The Host sent upstream: the client's, or the URL's host."""
+    """The Host sent upstream: the client's, or the URL's host (localhost for a unix socket)."""
     connect_timeout: PositiveDuration = written("5s")
     """Until a connection stands."""
     idle_timeout: PositiveDuration = written("60s")

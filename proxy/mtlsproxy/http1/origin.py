@@ -1,21 +1,18 @@
 """A connection to an upstream server: sends a request, reads its answer, and says whether it can be used again."""
 
-import asyncio
-import socket
 from typing import Protocol
 
 from mtlsproxy.http1.body import Body, ChunkedBody, Trailers, UntilClose
 from mtlsproxy.http1.errors import BadMessage
 from mtlsproxy.http1.response_head import MAX_HEAD, ResponseHead, parse_response_head
 from mtlsproxy.reasons import Reason
-from mtlsproxy.transport.stream import NullCounter, SocketStream
+from mtlsproxy.transport.stream import Stream
 from mtlsproxy.transport.wheel import TimerWheel
+from mtlsproxy.upstream.addresses import Address
 from mtlsproxy.upstream.pool import Server
 
 MAX_INTERIM = 32
 """Interim (1xx) answers to one request: more is an upstream that never comes to the point."""
-
-_uncounted = NullCounter()
 
 _HEAD, _LENGTH, _OTHER = range(3)
 
@@ -50,7 +47,7 @@ class Asker(Protocol):
 
 
 class Origin:
-    """Handler of a socket stream to a server; lent by the pool for one exchange at a time."""
+    """Handler of a stream to a server; lent by the pool for one exchange at a time."""
 
     __slots__ = (
         "_asker",
@@ -63,15 +60,19 @@ class Origin:
         "_paused",
         "_state",
         "_timer",
+        "address",
         "answered",
         "lent_before",
+        "outdated",
         "server",
         "stream",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, wheel: TimerWheel, sock: socket.socket, server: Server) -> None:
+    def __init__(self, wheel: TimerWheel, stream: Stream, server: Server) -> None:
         self.server = server
         self.lent_before = False
+        self.outdated = False
+        self.address: Address | None = None
         self._asker: Asker | None = None
         self._timer = wheel.timer(self._timed_out)
         self._state = _HEAD
@@ -84,9 +85,8 @@ class Origin:
         self._paused = False
         self.answered = False
         """Whether a byte of the answer to the request under way has come."""
-        self.stream = SocketStream(loop, sock, _uncounted, _uncounted)
-        self.stream.handler = self
-        self.stream.resume_reading()
+        self.stream = stream
+        stream.start(self)
 
     # -- what the asker says ---------------------------------------------------------------------------------------
 
@@ -145,7 +145,7 @@ class Origin:
         self.server.upstream.withdraw(self)
         self.stream.abort()
 
-    # -- what the socket stream says -------------------------------------------------------------------------------
+    # -- what the stream says --------------------------------------------------------------------------------------
 
     def data_received(self, data: memoryview) -> None:
         asker = self._asker

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 
 from mtlsproxy.config.model import Config
 from mtlsproxy.config.model import Upstream as UpstreamConfig
+from mtlsproxy.config.upstream import UpstreamServer
 from mtlsproxy.http1.origin import Origin
 from mtlsproxy.telemetry.metrics import Metrics
 from mtlsproxy.transport.wheel import TimerWheel
+from mtlsproxy.upstream.addresses import Address, Addresses
+from mtlsproxy.upstream.connect import Endpoint
 from mtlsproxy.upstream.pool import PoolSettings, Server, Upstream
 
 
@@ -45,6 +48,9 @@ class Pools:
         """From now on these; what others rest on is closed, what they have lent ends with its exchange."""
         old, self._pools = self._pools, pools
         kept = {id(pool) for pool in pools.values()}
+        for name, pool in pools.items():
+            if old.get(name) is not pool:
+                _start(pool, old.get(name))
         for name, pool in old.items():
             if id(pool) not in kept:
                 pool.upstream.retire()
@@ -74,5 +80,21 @@ class Pools:
         for entry in settings.servers:
             failures = self._metrics.upstream_failures_total.cell(name, entry.url)
             retries = self._metrics.upstream_retries_total.cell(name, entry.url)
-            upstream.servers.append(Server(upstream, entry.url, entry.host, entry.port, failures, retries))
+            upstream.servers.append(Server(upstream, entry.url, self._endpoint(entry), failures, retries))
         return Pool(settings, upstream)
+
+    def _endpoint(self, entry: UpstreamServer) -> Endpoint:
+        path = entry.socket_path
+        if path is not None:
+            return Endpoint(entry.url, entry.authority, Addresses.of_socket(self._loop, self._wheel, path))
+        addresses = Addresses(self._loop, self._wheel, entry.host, entry.port)
+        return Endpoint(f"{entry.host}:{entry.port}", entry.authority, addresses)
+
+
+def _start(pool: Pool, before: Pool | None) -> None:
+    """before: the same upstream in the configuration until now."""
+    known: dict[str, tuple[Address, ...]] = {}
+    if before is not None:
+        known = {server.url: server.endpoint.addresses.known for server in before.upstream.servers}
+    for server in pool.upstream.servers:
+        server.start(known.get(server.url, ()))

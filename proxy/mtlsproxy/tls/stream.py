@@ -158,6 +158,10 @@ class TlsStream:
         self._raw.pause_reading()
 
     @property
+    def has_news(self) -> bool:
+        return self._raw.has_news
+
+    @property
     def unsent(self) -> int:
         return self._raw.unsent
 

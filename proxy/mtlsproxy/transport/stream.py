@@ -95,6 +95,39 @@ class _Gone:
 GONE: Handler = _Gone()
 
 
+class Stream(Protocol):
+    """What a handler asks of its stream, whatever the bytes go over."""
+
+    handler: Handler
+
+    def start(self, handler: Handler) -> None:
+        """From now on `handler` is told; what came before may be told at once."""
+        ...
+
+    def resume_reading(self) -> None: ...
+
+    def pause_reading(self) -> None: ...
+
+    @property
+    def has_news(self) -> bool:
+        """Whether something (bytes, an end, an error) waits to be read now. Costs a system call."""
+        ...
+
+    def write(self, data: bytes | memoryview) -> None: ...
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the kernel has not taken yet."""
+        ...
+
+    @property
+    def closed(self) -> bool: ...
+
+    def close(self, *, linger: bool = True) -> None: ...
+
+    def abort(self) -> None: ...
+
+
 class SocketStream:
     """Plain bytes over a connected, non-blocking socket."""
 
@@ -148,6 +181,10 @@ class SocketStream:
         self._lingering = False
         self._discarded = 0
         self.closed = False
+
+    def start(self, handler: Handler) -> None:
+        self.handler = handler
+        self.resume_reading()
 
     # -- reading ---------------------------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """Lends connections to upstream servers.
 
-connect  a non-blocking connect, with names resolved off the loop
-pool     which server, which connection, who waits
+addresses  where a server is, looked up off the loop and again every 30 seconds
+connect    a non-blocking connect: all addresses in turn, or a unix socket, then TLS where the server has it
+pool       which server, which connection, who waits
 """

@@ -1,15 +1,15 @@
 """Which server, which connection, who waits. Connections are lent for one exchange and come back, or end."""
 
 import asyncio
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from mtlsproxy.reasons import Reason
-from mtlsproxy.transport.stream import Counter
+from mtlsproxy.transport.stream import Counter, Stream
 from mtlsproxy.transport.wheel import TICK, TimerWheel
-from mtlsproxy.upstream.connect import Connecting
+from mtlsproxy.upstream.addresses import Address
+from mtlsproxy.upstream.connect import Connecting, Endpoint
 
 
 class Lendable(Protocol):
@@ -17,6 +17,10 @@ class Lendable(Protocol):
 
     server: "Server"
     lent_before: bool
+    outdated: bool
+    """It is not to be lent again: another would be made otherwise now (another address, other certificates)."""
+    address: Address | None
+    """Where it leads to; the pool says it."""
 
     @property
     def is_stale(self) -> bool:
@@ -54,29 +58,46 @@ class PoolSettings:
     queue: int
 
 
-Make = Callable[[asyncio.AbstractEventLoop, TimerWheel, socket.socket, "Server"], Lendable]
-"""Makes a connection of a connected socket."""
+Make = Callable[[TimerWheel, Stream, "Server"], Lendable]
+"""Makes a connection of a stream that nobody has started."""
 
 
 class Server:
     """One server of an upstream: its connections, and its counts."""
 
-    __slots__ = ("authority", "connecting", "failures", "host", "idle", "open", "port", "retries", "upstream", "url")
+    __slots__ = ("connecting", "connections", "endpoint", "failures", "idle", "open", "retries", "upstream", "url")
 
-    def __init__(
-        self, upstream: "Upstream", url: str, host: str, port: int, failures: Counter, retries: Counter
-    ) -> None:
+    def __init__(self, upstream: "Upstream", url: str, endpoint: Endpoint, failures: Counter, retries: Counter) -> None:
         self.upstream = upstream
         self.url = url
-        self.host = host
-        self.port = port
-        self.authority = (f"[{host}]" if ":" in host else host) + (f":{port}" if port != 80 else "")
+        self.endpoint = endpoint
         self.idle: list[Lendable] = []
         self.open = 0
         """Connections, those being made included."""
         self.connecting: set[Connecting] = set()
+        self.connections: set[Lendable] = set()
+        """Resting and lent."""
         self.failures = failures
         self.retries = retries
+
+    @property
+    def authority(self) -> str:
+        """What goes into Host with `host: server`."""
+        return self.endpoint.authority
+
+    def outdate(self, is_outdated: Callable[[Lendable], bool]) -> None:
+        """Connections that are `is_outdated` serve no other request: resting ones end now, others after theirs."""
+        for connection in [c for c in self.connections if is_outdated(c)]:
+            connection.outdated = True
+            if connection in self.idle:
+                connection.close()
+
+    def start(self, last_known: tuple[Address, ...] = ()) -> None:
+        """Keep its addresses up to date. last_known: see `Addresses.start`."""
+        self.endpoint.addresses.start(self._moved, last_known)
+
+    def _moved(self, addresses: frozenset[Address]) -> None:
+        self.outdate(lambda connection: connection.address not in addresses)
 
 
 class Upstream:
@@ -145,9 +166,12 @@ class Upstream:
     def _connect(self, server: Server, borrower: Borrower) -> None:
         server.open += 1
 
-        def connected(sock: socket.socket) -> None:
+        def connected(stream: Stream) -> None:
             server.connecting.discard(attempt)
-            borrower.lent(self._make(self._loop, self._wheel, sock, server))
+            connection = self._make(self._wheel, stream, server)
+            connection.address = attempt.address
+            server.connections.add(connection)
+            borrower.lent(connection)
 
         def failed(reason: Reason, detail: str) -> None:
             server.connecting.discard(attempt)
@@ -155,17 +179,16 @@ class Upstream:
             self.gone(server)
             borrower.not_lent(reason, detail, again=reason is Reason.UPSTREAM_UNAVAILABLE)
 
-        attempt = Connecting(
-            self._loop, self._wheel, server.host, server.port, self.settings.connect_timeout, connected, failed
-        )
+        timeout = self.settings.connect_timeout
+        attempt = Connecting(self._loop, self._wheel, server.endpoint, timeout, connected, failed)
         server.connecting.add(attempt)
 
     def give_back(self, connection: Lendable) -> None:
         """`connection` finished an exchange and is fit for another."""
         connection.lent_before = True
-        if self._waiting and not connection.is_stale:
+        if self._waiting and not connection.outdated and not connection.is_stale:
             self._next_waiting().lent(connection)
-        elif self._closed or self._waiting:
+        elif self._closed or self._waiting or connection.outdated:
             connection.close()
         else:
             connection.server.idle.append(connection)
@@ -181,6 +204,7 @@ class Upstream:
         server.open -= 1
         if connection is not None:
             self.withdraw(connection)
+            server.connections.discard(connection)
         if self._waiting:
             self._connect(server, self._next_waiting())
 
@@ -188,6 +212,7 @@ class Upstream:
         """Nobody asks any more (a new configuration): close what rests; who waits and what is lent goes on."""
         self._closed = True
         for server in self.servers:
+            server.endpoint.addresses.close()
             for connection in list(server.idle):
                 connection.close()
 

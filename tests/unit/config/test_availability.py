@@ -19,7 +19,6 @@ ASKS: list[tuple[str, object, object]] = [
     ("listeners.0.proxy_protocol", "v1", False),
     ("listeners.0.trusted_proxies", ["10.0.0.0/8"], []),
     ("upstreams.orders.servers.0.url", "https://a.example", "http://a.example"),
-    ("upstreams.orders.servers.0.url", "unix:/run/a.sock", "http://a.example"),
     ("upstreams.orders.servers.0.weight", 2, 1),
     ("upstreams.orders.protocol", "h2", "http/1.1"),
     ("upstreams.orders.balance", "least_requests", "round_robin"),

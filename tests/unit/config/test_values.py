@@ -362,15 +362,25 @@ def test_a_bind_prints_as_written_and_knows_whether_it_is_loopback(text: str, lo
 @pytest.mark.parametrize(
     ("url", "parts"),
     [
-        ("http://a.example", ("http", "a.example", 80, None)),
-        ("https://a.example:8443/", ("https", "a.example", 8443, None)),
-        ("http://[::1]:9000", ("http", "::1", 9000, None)),
-        ("unix:/run/a.sock", ("unix", "", 0, Path("/run/a.sock"))),
+        ("http://a.example", ("http", "a.example", 80, None, "a.example")),
+        ("https://a.example:8443/", ("https", "a.example", 8443, None, "a.example:8443")),
+        ("https://a.example:443", ("https", "a.example", 443, None, "a.example")),
+        ("http://a.example:443", ("http", "a.example", 443, None, "a.example:443")),
+        ("http://[::1]:9000", ("http", "::1", 9000, None, "[::1]:9000")),
+        ("http://[::1]", ("http", "::1", 80, None, "[::1]")),
+        ("unix:/run/a.sock", ("unix", "", 0, Path("/run/a.sock"), "localhost")),
     ],
 )
 def test_a_server_url_comes_apart(url: str, parts: tuple[object, ...]) -> None:
+    """The last is what goes into Host with `host: server`."""
     server = UpstreamServer(url=url)
-    assert (server.scheme, server.host, server.port, server.socket_path) == parts
+    assert (server.scheme, server.host, server.port, server.socket_path, server.authority) == parts
+
+
+def test_the_path_of_a_unix_socket_is_no_longer_than_the_kernel_takes() -> None:
+    assert UpstreamServer(url="unix:/" + "a" * 106).socket_path == Path("/" + "a" * 106)
+    with pytest.raises(ValueError, match="107 bytes at most"):
+        UpstreamServer(url="unix:/" + "a" * 107)
 
 
 def test_tls_towards_an_upstream_needs_trust_anchors_and_a_key_with_its_certificate() -> None:

@@ -3,14 +3,18 @@
 import asyncio
 import contextlib
 import socket
+import threading
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mtlsproxy.reasons import Reason
+from mtlsproxy.transport.stream import SocketStream, Stream
 from mtlsproxy.transport.wheel import TimerWheel
-from mtlsproxy.upstream.connect import Connecting
+from mtlsproxy.upstream.addresses import Addresses
+from mtlsproxy.upstream.connect import Cancellable, Connected, Connecting, Endpoint, Failed
 
 PATIENCE = 10.0
 SOON = 0.2
@@ -52,8 +56,9 @@ class Outcome:
         self.words: list[Any] = []
         self.said = asyncio.Event()
 
-    def connected(self, sock: socket.socket) -> None:
-        self.words.append(sock)
+    def connected(self, stream: Stream) -> None:
+        assert isinstance(stream, SocketStream)
+        self.words.append(stream._sock)
         self.said.set()
 
     def failed(self, reason: Reason, detail: str) -> None:
@@ -71,7 +76,16 @@ class Outcome:
 def attempt(wheel: TimerWheel, host: str, port: int, timeout: float = PATIENCE) -> tuple[Connecting, Outcome]:
     outcome = Outcome()
     loop = asyncio.get_running_loop()
-    return Connecting(loop, wheel, host, port, timeout, outcome.connected, outcome.failed), outcome
+    endpoint = Endpoint(f"{host}:{port}", host, Addresses(loop, wheel, host, port))
+    return Connecting(loop, wheel, endpoint, timeout, outcome.connected, outcome.failed), outcome
+
+
+def attempt_at(wheel: TimerWheel, path: Path, timeout: float = PATIENCE) -> tuple[Connecting, Outcome]:
+    """At a unix socket."""
+    outcome = Outcome()
+    loop = asyncio.get_running_loop()
+    endpoint = Endpoint(f"unix:{path}", "localhost", Addresses.of_socket(loop, wheel, path))
+    return Connecting(loop, wheel, endpoint, timeout, outcome.connected, outcome.failed), outcome
 
 
 def port_of(sock: socket.socket) -> int:
@@ -187,4 +201,153 @@ async def test_a_cancelled_attempt_says_nothing(wheel: TimerWheel, full: int, ho
         await asyncio.sleep(0.1)
         assert outcome.words == []
     await asyncio.sleep(3 * SOON)
+    assert outcome.words == []
+
+
+async def test_an_address_at_which_nobody_answers_leaves_time_for_the_next(
+    wheel: TimerWheel, server: socket.socket, full: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolves_to(monkeypatch, *[(socket.AF_INET, ("127.0.0.1", port)) for port in (full, port_of(server), full)])
+    for _ in range(3):  # whichever is first
+        _, outcome = attempt(wheel, "several.test", 80, 1.5)
+        with await outcome.word() as sock:
+            assert sock.getpeername() == server.getsockname()
+
+
+async def test_each_attempt_begins_at_another_address(wheel: TimerWheel, monkeypatch: pytest.MonkeyPatch) -> None:
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
+        resolves_to(monkeypatch, *[(socket.AF_INET, each.getsockname()) for each in servers])
+        loop = asyncio.get_running_loop()
+        endpoint = Endpoint("several.test:80", "", Addresses(loop, wheel, "several.test", 80))
+        reached = set()
+        for _ in servers:
+            outcome = Outcome()
+            connecting = Connecting(loop, wheel, endpoint, PATIENCE, outcome.connected, outcome.failed)
+            with await outcome.word() as sock:
+                reached.add(sock.getpeername())
+                assert connecting.address == (socket.AF_INET, sock.getpeername())
+        assert reached == {each.getsockname() for each in servers}
+
+
+async def test_a_name_that_takes_too_long_to_look_up_times_out(
+    wheel: TimerWheel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answer.wait(PATIENCE) and [])
+    _, outcome = attempt(wheel, "slow.test", 80, SOON)
+    reason, detail = await outcome.word()
+    answer.set()
+    assert reason is Reason.UPSTREAM_TIMEOUT
+    assert "no address of slow.test:80 in time" in detail
+
+
+async def test_a_unix_socket_is_connected_to(wheel: TimerWheel, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "a.sock"))
+        listening.listen()
+        _, outcome = attempt_at(wheel, tmp_path / "a.sock")
+        with await outcome.word() as sock:
+            assert sock.getpeername() == str(tmp_path / "a.sock")
+            assert not sock.getblocking()
+
+
+async def test_a_unix_socket_that_is_not_there_or_has_no_server_is_unavailable(
+    wheel: TimerWheel, tmp_path: Path
+) -> None:
+    dead = tmp_path / "dead.sock"
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(dead))
+    for path, why in [(tmp_path / "missing.sock", "No such file"), (dead, "refused")]:
+        _, outcome = attempt_at(wheel, path)
+        reason, detail = await outcome.word()
+        assert reason is Reason.UPSTREAM_UNAVAILABLE
+        assert why in detail
+        assert f"unix:{path}" in detail
+
+
+async def test_a_unix_socket_whose_backlog_is_full_is_waited_for(wheel: TimerWheel, tmp_path: Path) -> None:
+    """The kernel says EAGAIN and will not tell when there is room."""
+    path = tmp_path / "full.sock"
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listening.bind(str(path))
+        listening.listen(0)
+        filling = stack.enter_context(socket.socket(socket.AF_UNIX))
+        filling.connect(str(path))
+        _, outcome = attempt_at(wheel, path, SOON)
+        reason, _ = await outcome.word()
+        assert reason is Reason.UPSTREAM_TIMEOUT
+        _, outcome = attempt_at(wheel, path)
+        await asyncio.sleep(SOON)
+        assert outcome.words == []
+        stack.enter_context(listening.accept()[0])
+        stack.enter_context(await outcome.word())
+
+
+class Handshake:
+    """TLS with a server, played by the test."""
+
+    def __init__(self) -> None:
+        self.raw: SocketStream
+        self.connected: Connected
+        self.failed: Failed
+        self.begun = asyncio.Event()
+        self.cancelled = False
+
+    def start(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        wheel: TimerWheel,
+        raw: SocketStream,
+        connected: Connected,
+        failed: Failed,
+    ) -> Cancellable:
+        self.raw, self.connected, self.failed = raw, connected, failed
+        self.begun.set()
+        return self
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        self.raw._sock.close()
+
+
+async def secured(
+    wheel: TimerWheel, server: socket.socket, seconds: float = PATIENCE
+) -> tuple[Connecting, Outcome, Handshake]:
+    """An attempt whose handshake is under way."""
+    outcome, handshake = Outcome(), Handshake()
+    loop = asyncio.get_running_loop()
+    port = port_of(server)
+    endpoint = Endpoint(f"127.0.0.1:{port}", "", Addresses(loop, wheel, "127.0.0.1", port), handshake)
+    connecting = Connecting(loop, wheel, endpoint, seconds, outcome.connected, outcome.failed)
+    async with asyncio.timeout(PATIENCE):
+        await handshake.begun.wait()
+    return connecting, outcome, handshake
+
+
+async def test_with_tls_the_handshake_has_the_last_word(wheel: TimerWheel, server: socket.socket) -> None:
+    _, outcome, handshake = await secured(wheel, server)
+    assert outcome.words == []
+    handshake.connected(handshake.raw)
+    with await outcome.word() as sock:
+        assert sock is handshake.raw._sock
+    _, outcome, handshake = await secured(wheel, server)
+    handshake.failed(Reason.UPSTREAM_ERROR, "not its certificate")
+    assert await outcome.word() == (Reason.UPSTREAM_ERROR, "not its certificate")
+    assert not handshake.cancelled
+    handshake.raw._sock.close()
+
+
+async def test_a_handshake_has_what_is_left_of_the_time_and_ends_with_its_attempt(
+    wheel: TimerWheel, server: socket.socket
+) -> None:
+    _, outcome, handshake = await secured(wheel, server, SOON)
+    reason, detail = await outcome.word()
+    assert reason is Reason.UPSTREAM_TIMEOUT
+    assert "no handshake with" in detail
+    assert handshake.cancelled
+    connecting, outcome, handshake = await secured(wheel, server)
+    connecting.cancel()
+    assert handshake.cancelled
     assert outcome.words == []

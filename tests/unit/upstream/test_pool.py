@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from mtlsproxy.reasons import Reason
-from mtlsproxy.transport.stream import NullCounter
+from mtlsproxy.transport.stream import NullCounter, SocketStream, Stream
 from mtlsproxy.transport.wheel import TimerWheel
+from mtlsproxy.upstream.addresses import Address, Addresses
+from mtlsproxy.upstream.connect import Endpoint
 from mtlsproxy.upstream.pool import Lendable, PoolSettings, Server, Upstream
 
 PATIENCE = 10.0
@@ -18,10 +20,13 @@ PATIENCE = 10.0
 class Lent:
     """A connection of the pool's, as little of one as will do."""
 
-    def __init__(self, sock: socket.socket, server: Server) -> None:
-        self.sock = sock
+    def __init__(self, stream: Stream, server: Server) -> None:
+        assert isinstance(stream, SocketStream)
+        self.sock = stream._sock
         self.server = server
         self.lent_before = False
+        self.outdated = False
+        self.address: Address | None = None
         self.is_stale = False
         self.resting: list[float] = []
 
@@ -76,10 +81,13 @@ class Pool:
         return upstream
 
     def server(self, upstream: Upstream, port: int) -> Server:
-        return Server(upstream, f"http://127.0.0.1:{port}", "127.0.0.1", port, NullCounter(), NullCounter())
+        addresses = Addresses(asyncio.get_running_loop(), self._wheel, "127.0.0.1", port)
+        endpoint = Endpoint(f"127.0.0.1:{port}", "", addresses)
+        return Server(upstream, f"http://127.0.0.1:{port}", endpoint, NullCounter(), NullCounter())
 
-    def _make(self, _loop: asyncio.AbstractEventLoop, _wheel: TimerWheel, sock: socket.socket, server: Server) -> Lent:
-        self.made.append(Lent(self._stack.enter_context(sock), server))
+    def _make(self, _wheel: TimerWheel, stream: Stream, server: Server) -> Lent:
+        self.made.append(Lent(stream, server))
+        self._stack.enter_context(self.made[-1].sock)
         return self.made[-1]
 
 
@@ -285,14 +293,3 @@ async def test_closing_ends_what_rests_and_what_comes_back(pool: Pool) -> None:
     assert busy.sock.fileno() != -1
     upstream.give_back(busy)
     assert busy.sock.fileno() == -1
-
-
-@pytest.mark.parametrize(
-    ("host", "port", "authority"),
-    [("a.test", 80, "a.test"), ("a.test", 8080, "a.test:8080"), ("::1", 80, "[::1]"), ("::1", 81, "[::1]:81")],
-)
-async def test_the_authority_of_a_server_is_what_goes_into_host(
-    pool: Pool, host: str, port: int, authority: str
-) -> None:
-    server = Server(pool.upstream(), "", host, port, NullCounter(), NullCounter())
-    assert server.authority == authority

@@ -1,6 +1,7 @@
 """Fetches what revocation needs from elsewhere, without ever holding up a request, and keeps it across restarts.
 
 rules        which URLs and addresses may be asked, and the one error of this room
+names, slots look-ups of hosts; how many requests go to one at a time
 http         a bounded HTTP client that asks only those
 accept       whether a fetched list may replace the known one
 schedule     when to fetch next

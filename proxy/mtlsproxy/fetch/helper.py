@@ -20,12 +20,11 @@ from mtlsproxy.fetch.cache import Cache, private_folder
 from mtlsproxy.fetch.indexing import prune_indexes, write_indexes
 from mtlsproxy.fetch.memory import give_memory_back
 from mtlsproxy.fetch.messages import MAX_LINE, Report
+from mtlsproxy.fetch.names import Names
+from mtlsproxy.fetch.slots import FetchSlots
 from mtlsproxy.revocation.crl import Crl
 from mtlsproxy.revocation.errors import CrlError
 from mtlsproxy.revocation.sources import LoadedCrls, SourceError, load_sources
-
-FETCHES_AT_A_TIME = 8
-"""Many URLs may be due at once after a start; a CA's server and our memory need not meet them all."""
 
 _PRUNE_EVERY = 24 * 3600.0
 _PR_SET_PDEATHSIG = 1
@@ -41,7 +40,8 @@ class Helper:
         """folder: state_dir. Raises CacheError."""
         self._cache = Cache(private_folder(folder) / "crls")
         self._indexes = private_folder(folder / "indexes")
-        self._slots = asyncio.Semaphore(FETCHES_AT_A_TIME)
+        self._slots = FetchSlots()
+        self._names = Names()
         self._heavy = ThreadPoolExecutor(1, "index")
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._loads: set[asyncio.Task[None]] = set()
@@ -80,7 +80,7 @@ class Helper:
             say(messages.event_message(number, report))
 
         source = messages.read_subscribe(message)
-        subscription = Subscription(source, self._cache, self._indexes, self._slots, self._heavy, report)
+        subscription = Subscription(source, self._cache, self._indexes, self._slots, self._names, self._heavy, report)
         task = asyncio.get_running_loop().create_task(subscription.run())
         task.add_done_callback(_die_of_mistakes)
         self._subscriptions[number] = subscription

@@ -17,6 +17,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 import mtlsproxy
+from mtlsproxy.fetch.names import Names
 from mtlsproxy.fetch.rules import MAX_REDIRECTS, FetchError, FetchFailure, FetchRules, NamedBy
 
 _CHUNK = 64 * 1024
@@ -54,9 +55,11 @@ class Fetched:
 class Fetcher:
     """One set of rules and its connections. Belongs to one event loop; `close` it."""
 
-    def __init__(self, rules: FetchRules) -> None:
-        """Raises FetchError where the trust anchors are no PEM certificates."""
+    def __init__(self, rules: FetchRules, names: Names | None = None) -> None:
+        """names: shared with other fetchers, so that they share look-ups. Raises FetchError where the trust anchors are
+        no PEM certificates."""
         self.rules = rules
+        self._names = names if names is not None else Names()
         self._tls = _tls_context(rules.trust_anchors)
         self._session: aiohttp.ClientSession | None = None
 
@@ -135,7 +138,7 @@ class Fetcher:
         if self._session is None:
             # No connection is used twice: one that the server closes just then would fail what cannot be repeated.
             connector = aiohttp.TCPConnector(
-                resolver=_JudgingResolver(self.rules), use_dns_cache=False, limit=0, force_close=True
+                resolver=_JudgingResolver(self.rules, self._names), use_dns_cache=False, limit=0, force_close=True
             )
             self._session = aiohttp.ClientSession(
                 connector=connector,
@@ -252,7 +255,7 @@ def _refused(url: str, why: str) -> FetchError:
 
 
 def _too_large(url: str, limit: int) -> FetchError:
-    text = f"{url}: the answer is larger than revocation.fetch.max_size, {limit} octets"
+    text = f"{url}: the answer is larger than revocation.fetch.max_size, or an OCSP answer, may be: {limit} octets"
     return FetchError(FetchFailure.TOO_LARGE, text, retryable=False)
 
 
@@ -277,13 +280,14 @@ class _Unfit(Exception):
 class _JudgingResolver(AbstractResolver):
     """The system's resolver, whose answers are judged before anybody connects to them."""
 
-    def __init__(self, rules: FetchRules) -> None:
+    def __init__(self, rules: FetchRules, names: Names) -> None:
         self._rules = rules
+        self._names = names
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family)
+        found = await self._names.find(host, family)
         allowed: list[ResolveResult] = []
         refused = ""
         for kind, _, protocol, _, place in found:

@@ -8,14 +8,17 @@ import asyncio
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Literal
 
 from mtlsproxy.fetch.http import Fetcher
 from mtlsproxy.fetch.rules import FetchError, FetchFailure, FetchRules, NamedBy
+from mtlsproxy.fetch.slots import HostSlots
 from mtlsproxy.revocation.ocsp import (
     MAX_NONCE,
+    MAX_RESPONSE,
     OcspAnswer,
     OcspError,
     OcspFailure,
@@ -23,10 +26,11 @@ from mtlsproxy.revocation.ocsp import (
     build_request,
     read_response,
 )
+from mtlsproxy.revocation.wording import moment
 from mtlsproxy.x509.certificate import Certificate
 
 REQUESTS_AT_A_TIME = 64
-"""To one truststore's responders: thousands of clients may reconnect at once, and a responder is one machine."""
+"""To one host, of one truststore: thousands of clients may reconnect at once, and a responder is one machine."""
 
 REMEMBERED = 10_000
 """Certificates whose answers are kept; the longest unused go first."""
@@ -84,13 +88,15 @@ class OcspClient:
     ) -> None:
         """Raises FetchError where the rules' trust anchors are none."""
         self._policy = policy
+        # An answer is read into the memory of the process that serves requests.
+        rules = replace(rules, max_size=min(rules.max_size, MAX_RESPONSE))
         self._rules = rules
         self._count = count
         self._changed = changed
         self._now = now
         self._remembered = remembered
         self._fetcher = Fetcher(rules)
-        self._slots = asyncio.Semaphore(at_a_time)
+        self._slots = HostSlots(at_a_time)
         self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
         self._flights: dict[_Key, asyncio.Task[None]] = {}
 
@@ -142,16 +148,14 @@ class OcspClient:
 
     async def _ask(self, key: _Key, pair: Pair) -> None:
         try:
-            async with asyncio.timeout(self._rules.timeout), self._slots:
+            async with asyncio.timeout(self._rules.timeout):
                 answer = await self._fetch(*pair)
         except TimeoutError:
-            self._failed(
-                key, pair, f"no OCSP answer within {self._rules.timeout:g} s: too many requests wait, or it is slow"
-            )
+            self._failed(key, pair, f"no OCSP answer within {self._rules.timeout:g} s")
         except (FetchError, OcspError) as error:
             self._failed(key, pair, error.detail)
         else:
-            self._answered(key, pair, answer)
+            self._take(key, pair, answer)
 
     async def _fetch(self, certificate: Certificate, issuer: Certificate) -> OcspAnswer:
         """Raises FetchError and OcspError, of the last responder that was tried."""
@@ -171,10 +175,10 @@ class OcspClient:
 
     async def _post(self, url: str, named_by: NamedBy, request: bytes, seconds: float) -> bytes:
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds), self._slots.to(url):
                 answer = await self._fetcher.post(url, named_by, request, _REQUEST_TYPE)
         except TimeoutError as error:
-            text = f"{url}: no complete answer within {seconds:g} s"
+            text = f"{url}: no complete answer within {seconds:g} s: it is slow, or too many requests wait for it"
             raise FetchError(FetchFailure.TIMEOUT, text, retryable=True) from error
         if answer.content_type != _RESPONSE_TYPE:
             raise OcspError(f"the answer is {answer.content_type or 'of no type'}, not {_RESPONSE_TYPE}")
@@ -185,6 +189,19 @@ class OcspClient:
         if self._policy.responder is not None:
             return [(self._policy.responder, "configuration")]
         return [(url, "certificate") for url in certificate.ocsp_urls[:RESPONDERS_TRIED]]
+
+    def _take(self, key: _Key, pair: Pair, answer: OcspAnswer) -> None:
+        """OCSP travels over plain http: an answer from before a revocation can be played back to its end."""
+        entry = self._entries.get(key)
+        known = entry.answer if entry is not None else None
+        if known is not None and known.status == "revoked" != answer.status and answer.this_update < known.this_update:
+            text = (
+                f"the answer {answer.status} is of {moment(answer.this_update)}, and revoked since "
+                f"{moment(known.this_update)} is known: it was played back, or the responder is behind"
+            )
+            self._failed(key, pair, text)
+        else:
+            self._answered(key, pair, answer)
 
     def _answered(self, key: _Key, pair: Pair, answer: OcspAnswer) -> None:
         self._count(answer.status)
@@ -203,9 +220,10 @@ class OcspClient:
         if entry.answer is None:
             return
         left = (entry.answer.expires - self._now()).total_seconds()
-        if left > 0:
+        if left > 0 or entry.answer.status == "revoked":
             entry.used = True  # that renewal was wanted, and still is
-            self._renew_in(entry, left / 2)
+            # `revoked` stays in force past its end, and a hold may have been lifted meanwhile.
+            self._renew_in(entry, left / 2 if left > 0 else FAILURE_KEPT.total_seconds())
 
     def _entry(self, key: _Key, pair: Pair) -> _Entry:
         entry = self._entries.get(key)

@@ -13,8 +13,10 @@ from mtlsproxy.fetch.http import Fetched, Fetcher, Validators
 from mtlsproxy.fetch.indexing import map_index, write_indexes
 from mtlsproxy.fetch.memory import give_memory_back
 from mtlsproxy.fetch.messages import CrlUrl, Outcome, Report
+from mtlsproxy.fetch.names import Names
 from mtlsproxy.fetch.rules import FetchError
 from mtlsproxy.fetch.schedule import after_failure, after_success
+from mtlsproxy.fetch.slots import FetchSlots
 from mtlsproxy.revocation.crl import Crl, load_crls
 from mtlsproxy.revocation.errors import CrlError
 
@@ -27,15 +29,16 @@ class Subscription:
     """Runs until cancelled. Reports every attempt."""
 
     def __init__(
-        self, source: CrlUrl, cache: Cache, indexes: Path, slots: asyncio.Semaphore, heavy: Executor,
+        self, source: CrlUrl, cache: Cache, indexes: Path, slots: FetchSlots, names: Names, heavy: Executor,
         report: Callable[[Report], None],
     ) -> None:  # fmt: skip
-        """slots: limits fetches at a time. heavy: where lists are parsed, one at a time."""
+        """slots: limits fetches at a time. names: looks hosts up. heavy: where lists are parsed, one at a time."""
         self.key = Cache.key(source.scope, source.url)
         self._source = source
         self._cache = cache
         self._folder = indexes
         self._slots = slots
+        self._names = names
         self._heavy = heavy
         self._report = report
         self._copy: Copy | None = None
@@ -59,7 +62,7 @@ class Subscription:
             except TimeoutError:
                 pass
             self._wanted.clear()
-            async with self._slots:
+            async with self._slots.to(self._source.url, self._source.named_by):
                 due = await self._attempt()
 
     async def _restore(self) -> datetime:
@@ -115,7 +118,7 @@ class Subscription:
             before = self._copy
             await self._adopt(*found)
             return "unchanged" if before is not None and before.sha256 == found[0].sha256 else "updated"
-        fetcher = Fetcher(self._source.rules)
+        fetcher = Fetcher(self._source.rules, self._names)
         try:
             validators = None if self._copy is None else Validators(self._copy.etag, self._copy.last_modified)
             # A damaged copy on disk is fetched whole again, though what is in use was made from it.

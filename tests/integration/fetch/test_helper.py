@@ -17,6 +17,7 @@ from tests.unit.revocation.build import INDIRECT, authority, distribution_point,
 
 from mtlsproxy.fetch.client import SMALL, CrlEvent, CrlUrl, FetchClient, HelperFailed, Subscription
 from mtlsproxy.fetch.rules import FetchRules
+from mtlsproxy.fetch.slots import FETCHES_TO_ONE_HOST
 from mtlsproxy.revocation.crlset import CrlSet
 from mtlsproxy.revocation.sources import SourceError
 from mtlsproxy.transport.loop import new_event_loop
@@ -275,6 +276,25 @@ async def test_huge_and_endless_answers_are_left(client, server):
 
 
 # Restarts
+
+
+async def test_slow_servers_that_certificates_name_hold_up_nobody_elses_lists(client, server):
+    """As many as its CA likes to name, each to the time limit: the configuration's and other hosts' come at once."""
+    server.drip("/slow", b"\x30", 0.05)
+    rules = {"allowed_hosts": ["localhost", "127.0.0.1"], "timeout": 30.0}
+    for number in range(20):
+        url = server.url("/slow", "localhost") + f"?{number}"
+        watch(client, source(url, named_by="certificate", scope=f"slow {number}", rules=rules))
+    ends = asyncio.get_running_loop().time() + 20
+    while server.paths().count("/slow") < FETCHES_TO_ONE_HOST:
+        assert asyncio.get_running_loop().time() < ends
+        await asyncio.sleep(0.02)
+    server.give("/a.crl", list_of(CA, 1, at=now()))
+    _, configured = watch(client, source(server.url("/a.crl", "localhost"), rules={"configured_hosts": ["localhost"]}))
+    await configured.outcome("updated")
+    _, named = watch(client, source(server.url("/a.crl"), named_by="certificate", rules=rules))
+    await named.outcome("updated")
+    assert server.paths().count("/slow") == FETCHES_TO_ONE_HOST
 
 
 async def test_after_a_restart_the_last_good_list_is_in_use_without_its_server(tmp_path, server, closed_port):

@@ -2,7 +2,10 @@
 
 import asyncio
 import gzip
+import socket
 import ssl
+import threading
+import time
 
 import pytest
 import trustme
@@ -164,9 +167,9 @@ class Names:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: str) -> None:
         self.answers = list(answers)
         self.asked: list[str] = []
-        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", self.resolve)
+        monkeypatch.setattr(socket, "getaddrinfo", self.resolve)
 
-    async def resolve(self, host: str, port: int, **_: object) -> list[object]:
+    def resolve(self, host: str, port: int, **_: object) -> list[object]:
         self.asked.append(host)
         address = self.answers.pop(0)
         family = 10 if ":" in address else 2
@@ -192,6 +195,44 @@ async def test_a_name_is_resolved_once_and_connected_to_as_it_was_judged(server,
     answer = await get(url, "certificate", allowed_hosts=["crl.partner.example", "127.0.0.1"])
     assert answer.body == b"list"
     assert names.asked == ["crl.partner.example"]
+
+
+async def test_names_that_are_looked_up_for_ever_keep_nothing_else_waiting(server, monkeypatch):
+    """The owner of an allowed name lets its look-ups hang: neither the others nor the loop's threads wait for them."""
+    go, asked, known = threading.Event(), [], socket.getaddrinfo
+
+    def resolve(host: str, *rest: object, **options: object) -> list[object]:
+        asked.append(host)
+        if host == "hanging.example":
+            go.wait(20)
+        return known("127.0.0.1", *rest, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    server.give("/a", b"list")
+    rules = FetchRules.of(configured_hosts=["hanging.example", "a.example"], max_size=1000, timeout=0.2)
+    fetcher = Fetcher(rules)
+    threads = threading.active_count()
+    hanging = [fetcher.get(server.url("/a", "hanging.example"), "configuration") for _ in range(50)]
+    found = await asyncio.gather(*hanging, return_exceptions=True)
+    assert {error.failure for error in found} == {FetchFailure.TIMEOUT}
+    assert asked == ["hanging.example"]
+    assert threading.active_count() == threads + 1
+    assert (await fetcher.get(server.url("/a", "a.example"), "configuration")).body == b"list"
+    assert await asyncio.to_thread(lambda: True)
+    go.set()
+    ends = time.monotonic() + 10
+    while threading.active_count() > threads + 1:  # the loop's own is left
+        assert time.monotonic() < ends
+        await asyncio.sleep(0.01)
+    assert (await fetcher.get(server.url("/a", "hanging.example"), "configuration")).body == b"list"
+    await fetcher.close()
+
+
+async def test_a_host_that_can_be_no_name_is_unreachable():
+    """Not an error that nobody foresaw: it would end the helper process, again and again."""
+    host = "a" * 64 + ".example"
+    error = await refused(f"http://{host}/", FetchFailure.UNREACHABLE, "certificate", allowed_hosts=[host])
+    assert error.retryable
 
 
 async def test_a_configured_name_may_lead_to_this_host(server, monkeypatch):

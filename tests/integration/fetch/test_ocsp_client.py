@@ -16,9 +16,10 @@ from tests.integration.fetch.server import Server
 from tests.unit.revocation.build import DAY, authority, leaf
 from tests.unit.revocation.responder import delegate, respond
 
+from mtlsproxy.fetch import ocsp_client
 from mtlsproxy.fetch.ocsp_client import FAILURE_KEPT, OcspClient
 from mtlsproxy.fetch.rules import FetchRules
-from mtlsproxy.revocation.ocsp import OcspAnswer, OcspFailure, OcspPolicy
+from mtlsproxy.revocation.ocsp import MAX_RESPONSE, OcspAnswer, OcspFailure, OcspPolicy
 from mtlsproxy.x509.certificate import Certificate
 
 HOUR = timedelta(hours=1)
@@ -303,6 +304,32 @@ async def test_requests_at_a_time_are_limited_and_who_waits_too_long_fails(serve
     held.go.set()
 
 
+async def test_a_slow_responder_keeps_those_of_other_cas_waiting_for_nothing(server):
+    """All of its slots are taken, by as many certificates as its CA likes to issue."""
+    held = Held(server, "/slow")
+    slow = [naming(server.url("/slow", "localhost")) for _ in range(6)]
+    quick = naming(server.url("/quick"))
+    server.give("/quick", response(certificate=quick), Content_Type=TYPE)
+    loop = asyncio.get_running_loop()
+    rules = {"allowed_hosts": ["127.0.0.1", "localhost"], "configured_hosts": []}
+    async with asking(None, options={"at_a_time": 2}, rules=rules) as asker:
+        asks = [loop.create_task(asker.ask(one)) for one in slow]
+        await asker.until(lambda: held.inside == 2)
+        assert isinstance(await asker.ask(quick), OcspAnswer)
+        assert held.inside == 2
+        held.certificates = {one.serial: one for one in slow}
+        held.go.set()
+        assert all(isinstance(found, OcspAnswer) for found in await asyncio.gather(*asks))
+        assert len(asker.client._slots) == 0
+
+
+async def test_an_answer_is_never_read_beyond_what_one_may_have(server):
+    """However much a list may have: answers are read by the process that serves requests."""
+    server.drip("/", b"a" * 65536, 0.0)
+    async with asking(server.url("/"), rules={"max_size": 1 << 30}) as asker:
+        await asker.fails(f"{MAX_RESPONSE} octets")
+
+
 async def test_closing_ends_what_is_under_way(server):
     held = Held(server)
     async with asking(server.url("/")) as asker:
@@ -349,6 +376,38 @@ async def test_revoked_stays_though_the_responder_dies(server):
         assert len(server.asked) == 2
         assert await asker.ask() is found
         assert len(server.asked) == 2  # the failure is remembered
+
+
+@pytest.mark.parametrize("status", ["good", "unknown"])
+async def test_an_answer_of_before_a_revocation_does_not_undo_it(server, status):
+    """It is fresh, it is signed, and whoever is on the way can play it back; one of after it counts."""
+    moment = now()
+    server.give("/", response("revoked", this_update=moment - HOUR, next_update=moment + HOUR), Content_Type=TYPE)
+    async with asking(server.url("/")) as asker:
+        assert (await asker.ask()).status == "revoked"
+        asker.clock.ahead = HOUR + timedelta(minutes=6)
+        old = response(status, this_update=moment - HOUR - timedelta(seconds=1), next_update=moment + 24 * HOUR)
+        server.give("/", old, Content_Type=TYPE)
+        assert (await asker.ask()).status == "revoked"
+        assert asker.counted == {"revoked": 1, "failure": 1}
+        assert asker.changes == 0
+        asker.clock.ahead += FAILURE_KEPT
+        server.give("/", response(status, next_update=moment + 24 * HOUR), Content_Type=TYPE)
+        assert (await asker.ask()).status == status
+        assert asker.changes == 1
+
+
+async def test_revoked_is_asked_about_again_after_a_failure_so_that_a_hold_can_end(server, monkeypatch):
+    monkeypatch.setattr(ocsp_client, "FAILURE_KEPT", timedelta(seconds=0.2))
+    moment = now()
+    ended = response("revoked", this_update=moment - 2 * HOUR, next_update=moment - HOUR)
+    server.give("/", ended, Content_Type=TYPE)
+    async with asking(server.url("/")) as asker:
+        assert (await asker.ask()).status == "revoked"
+        server.give("/", b"", 500)
+        await asker.until(lambda: asker.counted["failure"] > 1)
+        server.give("/", response(), Content_Type=TYPE)
+        await asker.until(lambda: asker.get().status == "good")
 
 
 async def test_an_ended_good_answer_gives_way_to_the_failure_to_get_another(server):

@@ -57,6 +57,8 @@ class RouteTimeouts(Section):
     """To the upstream's response headers."""
     response_body: PositiveDuration = written("60s")
     """Between two reads of a response body."""
+    tunnel_idle: Absent[PositiveDuration] = None
+    """Without a byte in either direction, a WebSocket is closed; absent: the listener's idle timeout."""
 
 
 class Route(Section):

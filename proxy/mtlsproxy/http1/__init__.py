@@ -12,8 +12,11 @@ our own counting and chunk decoding, and both are written anew.
     forwarding    the request's head as the upstream gets it
     answers       problem+json refusals
     exchange      one request and its answer, between a downstream and an upstream connection
-    downstream    a client's connection
+    client        a client's connection apart from what is asked: whether it may stay, and how it ends
+    downstream    the same, with its requests
     origin        an upstream server's connection
+    websocket     may a connection leave HTTP for a WebSocket
+    tunnel        bytes both ways once it has
     standing      is a connection's client still who it was
     refuser       says no: the answer and its record
     record        what becomes of a request in metrics and logs

@@ -4,22 +4,17 @@ import os
 from time import perf_counter
 
 from mtlsproxy.http1.body import Body, ChunkedBody, LengthBody
+from mtlsproxy.http1.client import DRAIN_GRACE, ClientConnection
 from mtlsproxy.http1.errors import BadMessage
 from mtlsproxy.http1.exchange import Exchange
 from mtlsproxy.http1.forwarding import Forwarding
-from mtlsproxy.http1.gate import Refusal, ServedHosts, judge_request
-from mtlsproxy.http1.record import Recorder
-from mtlsproxy.http1.refuser import CLOSING, Refuser
+from mtlsproxy.http1.gate import Refusal, judge_request
+from mtlsproxy.http1.refuser import CLOSING
 from mtlsproxy.http1.request_head import RequestHead, RequestHeadParser
 from mtlsproxy.http1.service import Service
-from mtlsproxy.http1.standing import Standing
 from mtlsproxy.http1.visitor import Visitor
 from mtlsproxy.reasons import Reason
 from mtlsproxy.tls.acceptor import Established
-
-DRAIN_GRACE = 0.5
-"""Seconds that an idle connection stays when its listener ends: closing it at once would cut off requests that are on
-their way, and clients cannot tell whether those were heard."""
 
 REQUESTS_A_TURN = 32
 """Requests of one client that are answered before others have their turn: refusals cost it nothing to ask for."""
@@ -27,39 +22,21 @@ REQUESTS_A_TURN = 32
 _IDLE, _HEAD, _BODY, _ANSWER = range(4)
 
 
-class Downstream:
+class Downstream(ClientConnection):
     """Handler of a TLS stream, from the end of the handshake to the end of the connection."""
 
-    __slots__ = (
-        "_body", "_buffer", "_count", "_exchange", "_forwarding", "_held", "_id_prefix", "_owed", "_parser",
-        "_peer_ended", "_refuser", "_served", "_service", "_standing", "_state", "_stream", "_timer", "_write_timer",
-        "_writing_paused", "ending", "established", "idle_since", "recorder",
-    )  # fmt: skip
+    __slots__ = ("_body", "_buffer", "_count", "_forwarding", "_held", "_id_prefix", "_parser", "_state")
 
     def __init__(self, service: Service, established: Established, visitor: Visitor) -> None:
-        self._service = service
-        self.established = established
-        self.recorder = Recorder(service, established, visitor)
-        self._standing = Standing(service, established.presented, visitor, self.recorder, self._answered)
-        self._stream = established.stream
-        self._refuser = Refuser(established.stream, self.recorder)
+        super().__init__(service, established, visitor)
         self._parser = RequestHeadParser(service.limits, service.rules.fields)
         self._forwarding = Forwarding(established.address[0])
-        self._served = ServedHosts(established.context)
         self._id_prefix = os.urandom(8).hex().encode("ascii")
         self._count = 0
         self._buffer = b""
         self._body: Body | None = None
-        self._exchange: Exchange | None = None
         self._held = False
-        self._peer_ended = False
         self._state = _IDLE
-        self.ending = False
-        self.idle_since = service.wheel.now
-        self._timer = service.wheel.timer(self._timed_out)
-        self._write_timer = service.wheel.timer(self._write_stalled)
-        self._writing_paused = False
-        self._owed = 0
 
     def start(self) -> None:
         self._service.connections.add(self)
@@ -91,37 +68,11 @@ class Downstream:
         else:
             self._peer_ended = True  # what it asked before that is still answered
 
-    def pause_writing(self) -> None:
-        self._writing_paused = True
-        self._owed = self._stream.owed
-        self._write_timer.start(self._service.timeouts.write)
-        if self._exchange is not None:
-            self._exchange.client_slow()
-
-    def resume_writing(self) -> None:
-        self._writing_paused = False
-        self._write_timer.stop()
-        if self._exchange is not None:
-            self._exchange.client_ready()
-        elif self._held and not self.ending:
-            self._go_on()
-
     def connection_lost(self, error: OSError | None) -> None:
-        self._timer.close()
-        self._write_timer.close()
-        self._service.connections.discard(self)
-        self._standing.close()
         self._parser.close()
-        self._refuser.client()  # who never asked for anything has not been told
-        exchange, self._exchange = self._exchange, None
         self._body = None
         self._buffer = b""
-        if exchange is not None:
-            exchange.abandon()
-            self._service.in_flight.value -= 1
-            detail = f"the client left: {error}" if error else "the client left before its answer was whole"
-            self.recorder.aborted(exchange, detail)
-        self._service.released(self.established.address[0])
+        self._lost(error)
 
     # -- requests --------------------------------------------------------------------------------------------------
 
@@ -292,9 +243,6 @@ class Downstream:
 
     # -- answers ---------------------------------------------------------------------------------------------------
 
-    def write(self, data: bytes | memoryview) -> None:
-        self._stream.write(data)
-
     def finished(self, exchange: Exchange) -> None:
         """The answer is whole and on its way."""
         self._exchange = None
@@ -350,6 +298,8 @@ class Downstream:
             self._timer.start(DRAIN_GRACE if self._service.draining else self._service.timeouts.idle)
 
     def _go_on(self) -> None:
+        if not self._held:
+            return
         self._held = False
         self._stream.resume_reading()
         if self._buffer:
@@ -406,74 +356,15 @@ class Downstream:
         elif self._exchange is None:
             self._stop()
 
-    def _write_stalled(self) -> None:
-        if (owed := self._stream.owed) != self._owed:
-            self._owed = owed
-            self._write_timer.start(self._service.timeouts.write)
-        elif self._exchange is not None:
-            self._abandon(Reason.REQUEST_TIMEOUT, "the client stopped reading its answer")
-        else:
-            self.ending = True
-            self._stream.abort()
-
-    @property
-    def visitor(self) -> Visitor:
-        """The client, as it was last judged."""
-        return self._standing.visitor
-
-    def has_run_out(self, now: float) -> bool:
-        """Whether the verdict's deadline has passed. now: Unix seconds."""
-        return self._standing.ran_out(now)
-
     @property
     def is_idle(self) -> bool:
         return self._exchange is None and not self._buffer and not self.ending
 
-    def verdict_ran_out(self) -> None:
-        """A certificate or a revocation list has ended: who no longer passes is let go after the answer under way."""
-        if self._judge_again():
-            self._let_go_when_refused()
-
-    def _let_go_when_refused(self) -> None:
-        if self._standing.visitor.verdict.reason is not None and not self.ending:
-            self._refuser.client()
-            if self._exchange is None:
-                self._stop()
-            else:
-                self.ending = True
-
-    def trust_changed(self) -> None:
-        """A new Snapshot is in force. Between requests this is seen at once, within one at the next."""
-        if self._standing.is_over:
-            self.verdict_ran_out()
-
-    @property
-    def closes_next(self) -> bool:
-        """Whether the answer under way is to be the last."""
-        return self.ending or self._service.draining
-
-    def drain(self) -> None:
-        """The listener is to end: after the answer under way; a client between two requests gets a moment for one that
-        is on its way already, and is then told."""
-        if self._exchange is None and not self._standing.asking:
-            self._timer.start(DRAIN_GRACE)
-
-    def make_room(self) -> None:
-        """End an idle connection at once: nothing is unread, and its place is wanted now."""
-        self.ending = True
-        self._timer.stop()
-        self._stream.close(linger=False)
-
-    def kill(self) -> None:
-        """End now, whatever is under way: what is not whole is seen to be cut short."""
-        if self.is_idle:
-            self._stop()
-            return
-        self.ending = True
-        self._stream.abort()
+    def _take_ahead(self) -> bytes:
+        ahead, self._buffer = self._buffer, b""
+        self._held = False
+        return ahead
 
     def _stop(self) -> None:
-        self.ending = True
-        self._timer.stop()
         self._buffer = b""
-        self._stream.close()
+        super()._stop()

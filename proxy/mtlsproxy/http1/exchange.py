@@ -55,6 +55,7 @@ class Exchange:
         self.request_id = request_id
         self.began = began
         self.wants_no_body = head.method == "HEAD"
+        self.websocket_key = head.websocket_key if head.websocket else None
         self.request_sent = not head.has_body
         self.response_timeout = target.response_timeout
         self.body_timeout = target.body_timeout
@@ -174,6 +175,16 @@ class Exchange:
         if not self.head.keep_alive or self._downstream.closes_next:
             self.close_after = True
         out.append(b"Connection: close\r\n\r\n" if self.close_after else b"\r\n")
+
+    def switched(self, head: ResponseHead, origin: Origin, early: bytes) -> None:
+        self.upstream_seconds = perf_counter() - self._asked_at
+        self.started = self._over = True
+        self.status = head.status
+        self._origin = None
+        switching = b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        self._joined += (b"HTTP/1.1 101 %b\r\n" % head.phrase, head.lines, switching)
+        self.flush()
+        self._downstream.switched(self, origin, early)
 
     def response_body(self, piece: memoryview) -> None:
         size = len(piece)

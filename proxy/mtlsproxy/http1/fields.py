@@ -19,6 +19,9 @@ class Action(IntEnum):
     TE = 7
     REQUEST_ID = 8
     VIA = 9
+    UPGRADE = 10
+    WEBSOCKET = 11
+    """What ties a WebSocket's answer to its request; it passes."""
 
 
 _HOP_BY_HOP = {
@@ -31,7 +34,7 @@ _HOP_BY_HOP = {
     b"proxy-authenticate": Action.DROP,
     b"proxy-authorization": Action.DROP,
     b"proxy-authentication-info": Action.DROP,
-    b"upgrade": Action.DROP,
+    b"upgrade": Action.UPGRADE,
     b"http2-settings": Action.DROP,
 }
 
@@ -41,7 +44,10 @@ _REQUEST = {
     b"expect": Action.EXPECT,
     b"x-request-id": Action.REQUEST_ID,
     b"via": Action.VIA,
+    b"sec-websocket-key": Action.WEBSOCKET,
 }
+
+_RESPONSE = {**_HOP_BY_HOP, b"sec-websocket-accept": Action.WEBSOCKET}
 
 NOT_IN_TRAILERS = frozenset(
     {
@@ -84,7 +90,7 @@ def request_rules(strips: Callable[[bytes], bool]) -> FieldRules:
 
 def response_rules() -> FieldRules:
     """For answers of upstreams."""
-    return FieldRules(_HOP_BY_HOP, lambda _: False)
+    return FieldRules(_RESPONSE, lambda _: False)
 
 
 def without(fields: list[bytes], tokens: frozenset[bytes]) -> list[bytes]:

@@ -31,7 +31,9 @@ class Forwarding:
             framing = b"Transfer-Encoding: chunked\r\n"
         elif head.content_length is not None:
             framing = b"Content-Length: %d\r\n" % head.content_length
-        if head.te_trailers:
+        if head.websocket:
+            framing = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+        elif head.te_trailers:
             framing += b"TE: trailers\r\nConnection: TE\r\n"
         if head.expects_continue and head.has_body:
             framing += b"Expect: 100-continue\r\n"

@@ -5,6 +5,7 @@ from typing import Protocol
 from mtlsproxy.http1.body import Body, ChunkedBody, Trailers, UntilClose
 from mtlsproxy.http1.errors import BadMessage
 from mtlsproxy.http1.response_head import MAX_HEAD, ResponseHead, parse_response_head
+from mtlsproxy.http1.websocket import check_switch
 from mtlsproxy.reasons import Reason
 from mtlsproxy.transport.stream import Stream
 from mtlsproxy.transport.wheel import TimerWheel
@@ -21,6 +22,8 @@ class Asker(Protocol):
     """Whose request it is. Pieces are only valid during the call."""
 
     wants_no_body: bool
+    websocket_key: bytes | None
+    """Set where the request asks to go on as a WebSocket."""
     request_sent: bool
     response_timeout: float
     body_timeout: float
@@ -28,6 +31,10 @@ class Asker(Protocol):
     def interim(self, head: ResponseHead) -> None: ...
 
     def response_head(self, head: ResponseHead, has_body: bool) -> None: ...
+
+    def switched(self, head: ResponseHead, origin: "Origin", early: bytes) -> None:
+        """The upstream has left HTTP. The stream is the asker's now; `early` came behind the head."""
+        ...
 
     def response_body(self, piece: memoryview) -> None: ...
 
@@ -221,6 +228,12 @@ class Origin:
             data = data[end + 4 :]
             if head.status >= 200:
                 break
+            if head.status == 101 and asker.websocket_key is not None:
+                check_switch(head, asker.websocket_key)
+                self._asker = None
+                self._timer.stop()
+                asker.switched(head, self, bytes(data))
+                return
             self._interims += 1
             if head.status == 101 or self._interims > MAX_INTERIM:
                 what = "101 unasked" if head.status == 101 else f"more than {MAX_INTERIM} interim answers"

@@ -7,6 +7,7 @@ import httptools
 
 from mtlsproxy.http1.errors import BadMessage, bad_request
 from mtlsproxy.http1.fields import Action, FieldRules, without
+from mtlsproxy.http1.websocket import wants_websocket
 from mtlsproxy.reasons import Reason
 
 _LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([^\x00-\x20\x7f-\xff]+) HTTP/([0-9])\.([0-9])")
@@ -52,6 +53,10 @@ class RequestHead:
     te_trailers = False
     request_id: bytes | None = None
     via: bytes | None = None
+    upgrade: bytes | None = None
+    websocket_key: bytes | None = None
+    websocket = False
+    """Whether it asks to go on as a WebSocket; then `websocket_key` is one."""
     lines = b""
     """`fields` as they pass on, joined."""
 
@@ -145,10 +150,11 @@ class RequestHeadParser:
         if self._codings:
             self._judge_framing(head, minor)
         self._judge_target(head, target, minor)
-        if self._tokens:
-            self._apply_connection(head)
+        listed = self._apply_connection(head) if self._tokens else _NOTHING
         if minor == b"0":
             head.version_1_1 = head.keep_alive = False
+        if head.upgrade is not None:
+            head.websocket = wants_websocket(head, listed)
         head.lines = b"".join(head.fields)
         self._head = _NO_HEAD
         return head
@@ -228,10 +234,8 @@ class RequestHeadParser:
             head.expects_continue = True
         elif action is Action.TE:
             head.te_trailers = b"trailers" in (part.strip().lower() for part in value.split(b","))
-        elif action is Action.REQUEST_ID:
-            head.request_id = value if head.request_id is None and _REQUEST_ID.fullmatch(value) else None
-        elif action is Action.VIA:
-            head.via = value if head.via is None else head.via + b", " + value
+        else:
+            _note(action, head, value)
 
     def _host(self, value: bytes) -> str:
         host = self._hosts.get(value)
@@ -285,16 +289,32 @@ class RequestHeadParser:
         head.host_field = authority
         return rest if rest.startswith(b"/") else b"/" + rest
 
-    def _apply_connection(self, head: RequestHead) -> None:
+    def _apply_connection(self, head: RequestHead) -> frozenset[bytes]:
+        """What the Connection fields list, in lower case; what they name is taken out."""
         values, self._tokens = self._tokens, []
         tokens = frozenset(token.strip().lower() for value in values for token in value.split(b","))
         if b"close" in tokens:
             head.keep_alive = False
         if tokens - _COMMON_TOKENS:
             head.fields = without(head.fields, tokens)
+        return tokens
 
 
+_NOTHING: frozenset[bytes] = frozenset()
 _COMMON_TOKENS = frozenset({b"close", b"keep-alive", b"te", b"upgrade", b""})
+
+
+def _note(action: Action, head: RequestHead, value: bytes) -> None:
+    """What needs no judgement where it stands."""
+    if action is Action.REQUEST_ID:
+        head.request_id = value if head.request_id is None and _REQUEST_ID.fullmatch(value) else None
+    elif action is Action.VIA:
+        head.via = value if head.via is None else head.via + b", " + value
+    elif action is Action.UPGRADE:
+        head.upgrade = value if head.upgrade is None else head.upgrade + b"," + value
+    elif action is Action.WEBSOCKET:
+        head.websocket_key = value if head.websocket_key is None else b""
+        head.fields += (b"Sec-WebSocket-Key", b": ", value, b"\r\n")
 
 
 def _bad_line(line: bytes) -> BadMessage:

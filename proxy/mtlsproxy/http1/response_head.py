@@ -36,6 +36,8 @@ class ResponseHead:
     keep_alive = True
     lines = b""
     """`fields` as they pass on, joined."""
+    upgrade: bytes | None = None
+    websocket_accept: bytes | None = None
     _coding: bytes | None = None
     _tokens: bytes | None = None
 
@@ -68,8 +70,18 @@ class ResponseHead:
             self._coding = value if self._coding is None else self._coding + b", " + value
         elif action is Action.CONNECTION:
             self._tokens = value if self._tokens is None else self._tokens + b"," + value
+        elif action is Action.UPGRADE:
+            self.upgrade = value if self.upgrade is None else self.upgrade + b"," + value
+        elif action is Action.WEBSOCKET:
+            self.websocket_accept = value if self.websocket_accept is None else b""
+            self.fields += (b"Sec-WebSocket-Accept", b": ", value, b"\r\n")
 
     # -- rules -----------------------------------------------------------------------------------------------------
+
+    @property
+    def connection_tokens(self) -> frozenset[bytes]:
+        """What its Connection fields list, in lower case."""
+        return frozenset(token.strip() for token in (self._tokens or b"").lower().split(b","))
 
     def settle(self, keep_alive: bool) -> None:
         """All fields are here: judge the framing and drop what is between the upstream and us only."""
@@ -81,7 +93,7 @@ class ResponseHead:
                 raise _malformed("a transfer coding other than chunked")
             self.chunked = True
         if self._tokens is not None and self._tokens not in _PLAIN_TOKENS:
-            self.fields = without(self.fields, frozenset(t.strip().lower() for t in self._tokens.split(b",")))
+            self.fields = without(self.fields, self.connection_tokens)
 
 
 def parse_response_head(data: bytes) -> ResponseHead:

@@ -19,7 +19,7 @@ from mtlsproxy.upstream.pool import Upstream
 from mtlsproxy.verdict.judge import Verdict, Wanted
 
 if TYPE_CHECKING:
-    from mtlsproxy.http1.downstream import Downstream
+    from mtlsproxy.http1.client import ClientConnection
 
 _REMEMBERED_MATCHES = 4096
 _REMEMBERED_PATH = 256
@@ -36,6 +36,8 @@ class Target:
     host_of_server: bool
     response_timeout: float
     body_timeout: float
+    tunnel_idle: float | None
+    """None: the listener's idle timeout."""
     retries: int
     duration: Histogram
     upstream_duration: Histogram
@@ -101,4 +103,4 @@ class Service:
     in_flight: Cell
     resolve: Resolve
     draining: bool = False
-    connections: "set[Downstream]" = field(default_factory=set)
+    connections: "set[ClientConnection]" = field(default_factory=set)

@@ -9,6 +9,7 @@ import socket
 import time
 
 from mtlsproxy.config.model import Listener
+from mtlsproxy.http1.client import ClientConnection
 from mtlsproxy.http1.downstream import Downstream
 from mtlsproxy.http1.request_head import HeadLimits
 from mtlsproxy.http1.service import Resolve, Service, Timeouts
@@ -76,7 +77,7 @@ class ListenerRuntime:
         self._visitors: dict[int, Visitor] = {}
         self._chains = Chains()
         self._keys_due = snapshot.contexts.keys_due
-        self._idle: list[tuple[float, Downstream]] = []
+        self._idle: list[tuple[float, ClientConnection]] = []
         name = config.name
         self.acceptor = Acceptor(
             loop,

@@ -118,6 +118,7 @@ def _target(route: CompiledRoute, config: Config, upstreams: Mapping[str, Upstre
         host_of_server=settings.host == "server",
         response_timeout=route.config.timeouts.response,
         body_timeout=route.config.timeouts.response_body,
+        tunnel_idle=route.config.timeouts.tunnel_idle,
         retries=settings.retries,
         duration=metrics.request_duration_seconds.histogram(route.name),
         upstream_duration=metrics.upstream_response_duration_seconds.histogram(route.config.upstream),

@@ -12,6 +12,7 @@ import pytest
 from tests.integration.clients import PATIENCE, Connection, request, tls
 from tests.integration.harness import RunningCommand, Tree, eventually, running_command
 from tests.integration.http.peers import OK, Listening
+from tests.integration.http.test_websockets import AGREES, ASKS
 
 Run = Callable[[], RunningCommand]
 
@@ -117,4 +118,24 @@ def test_readiness_fails_before_anything_closes(
         peer.answer()
         assert old.response().status == 200
         assert old.ended()
+    assert command.process.wait(PATIENCE) == 0
+
+
+def test_a_websocket_stays_until_the_drain_is_over(
+    config: Tree, run: Run, by_hand: Listening, context: ssl.SSLContext
+) -> None:
+    """It goes on for as long as others are waited for, then ends properly at both ends."""
+    config["shutdown"] = {"drain": "1s"}
+    command = run()
+    with tls(command.port(), context) as client:
+        client.send(request("/", *ASKS))
+        peer = by_hand.accept()
+        peer.answer(AGREES)
+        assert client.response().status == 101
+        command.process.send_signal(signal.SIGTERM)
+        eventually(lambda: not accepts(command))
+        peer.send(b"still here")
+        assert client.exactly(10) == b"still here"
+        assert client.ended()
+        assert peer.rest() == b""
     assert command.process.wait(PATIENCE) == 0

@@ -232,7 +232,7 @@ def test_hop_by_hop_fields_stay_on_their_hop(served: Served, upstream: Recording
     )
     with served.connect() as client:
         answer = client.get(
-            "/", "Connection: X-Down, Upgrade, keep-alive", "X-Down: 1", "Upgrade: websocket", "Keep-Alive: a",
+            "/", "Connection: X-Down, Upgrade, keep-alive", "X-Down: 1", "Upgrade: spdy/3.1", "Keep-Alive: a",
             "TE: gzip", "Proxy-Authorization: a", "Proxy-Connection: a", "HTTP2-Settings: a", "Accept: a", "X-Keep: 1",
             "Accept: b", "traceparent: 00-a-b-01", "tracestate: c", "Authorization: Bearer a",
         )  # fmt: skip

@@ -19,7 +19,7 @@ from mtlsproxy.http1.fields import NOT_IN_TRAILERS, Action, FieldRules, request_
         (b"te", Action.TE),
         (b"X-Request-ID", Action.REQUEST_ID),
         (b"via", Action.VIA),
-        (b"Upgrade", Action.DROP),
+        (b"Upgrade", Action.UPGRADE),
         (b"keep-alive", Action.DROP),
         (b"X-Client-Anything", Action.DROP),
         (b"x_client_id", Action.DROP),

@@ -231,7 +231,7 @@ def test_a_parser_remembers_hosts_and_forgets_requests() -> None:
 @pytest.mark.parametrize(
     "field",
     [
-        b"Connection: upgrade\r\nUpgrade: websocket",
+        b"Connection: upgrade\r\nUpgrade: spdy/3.1",
         b"Content-Length: 0",
         b"Content-Length: 7",
         b"Transfer-Encoding: chunked",

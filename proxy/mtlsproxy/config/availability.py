@@ -25,8 +25,6 @@ def _above_one(value: object) -> bool:
 NOT_YET: tuple[tuple[str, Callable[[object], bool], str], ...] = (
     ("listeners[].bind", _begins("fd:"), "sockets from systemd; write host:port"),
     ("listeners[].protocols[]", _is("h2"), "HTTP/2; write [http/1.1]"),
-    ("listeners[].proxy_protocol", _is("v1", "v2"), "the PROXY protocol; leave it off"),
-    ("listeners[].trusted_proxies", _given, "trusted proxies; leave the list empty"),
     ("upstreams.*.servers[].url", _begins("https:"), "TLS to upstreams; write http://"),
     ("upstreams.*.servers[].weight", _above_one, "weights; leave them at 1"),
     ("upstreams.*.protocol", _is("h2"), "HTTP/2 to upstreams; write http/1.1"),

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from mtlsproxy.config.base import Section
 from mtlsproxy.config.document import Document, Path, printed
 from mtlsproxy.config.errors import ConfigWarning
-from mtlsproxy.config.model import Config, Revocation, Route, Truststore
+from mtlsproxy.config.model import Config, Listener, Revocation, Route, Truststore
 
 
 def warnings(config: Config, document: Document) -> list[ConfigWarning]:
@@ -18,11 +18,24 @@ def warnings(config: Config, document: Document) -> list[ConfigWarning]:
 
 
 def _weak(config: Config) -> Iterator[tuple[Path, str]]:
+    for index, listener in enumerate(config.listeners):
+        yield from _weak_listener(("listeners", index), listener)
     for name, truststore in config.truststores.items():
         yield from _weak_truststore(("truststores", name), truststore)
     for index, route in enumerate(config.routes):
         yield from _weak_route(("routes", index), route)
     yield from _unsafe(config, ())
+
+
+def _weak_listener(path: Path, listener: Listener) -> Iterator[tuple[Path, str]]:
+    means = (
+        ("proxy_protocol_from", listener.proxy_protocol_from, "who connects directly may claim any address"),
+        ("trusted_proxies", listener.trusted_proxies, "any client may claim to have come from anywhere"),
+    )
+    for key, networks, words in means:
+        for index, network in enumerate(networks):
+            if network.prefixlen == 0:
+                yield (*path, key, index), f"is everybody: {words}"
 
 
 def _weak_truststore(path: Path, truststore: Truststore) -> Iterator[tuple[Path, str]]:

@@ -104,7 +104,7 @@ class ClientConnection(ABC):
             self._service.in_flight.value -= 1
             detail = f"the client left: {error}" if error else "the client left before its answer was whole"
             self.recorder.aborted(exchange, detail)
-        self._service.released(self.established.address[0])
+        self._service.released(self.established.counted_for)
 
     # -- whether it may stay -------------------------------------------------------------------------------------------
 

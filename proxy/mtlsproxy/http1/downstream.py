@@ -7,11 +7,11 @@ from mtlsproxy.http1.body import Body, ChunkedBody, LengthBody
 from mtlsproxy.http1.client import DRAIN_GRACE, ClientConnection
 from mtlsproxy.http1.errors import BadMessage
 from mtlsproxy.http1.exchange import Exchange
-from mtlsproxy.http1.forwarding import Forwarding
+from mtlsproxy.http1.forwarding import Forwarding, TrustedForwarding
 from mtlsproxy.http1.gate import Refusal, judge_request
 from mtlsproxy.http1.refuser import CLOSING
 from mtlsproxy.http1.request_head import RequestHead, RequestHeadParser
-from mtlsproxy.http1.service import Service
+from mtlsproxy.http1.service import Rules, Service
 from mtlsproxy.http1.visitor import Visitor
 from mtlsproxy.reasons import Reason
 from mtlsproxy.tls.acceptor import Established
@@ -29,8 +29,9 @@ class Downstream(ClientConnection):
 
     def __init__(self, service: Service, established: Established, visitor: Visitor) -> None:
         super().__init__(service, established, visitor)
-        self._parser = RequestHeadParser(service.limits, service.rules.fields)
-        self._forwarding = Forwarding(established.address[0])
+        self._forwarding: Forwarding
+        self._parser: RequestHeadParser
+        self._read_by(service.rules)
         self._id_prefix = os.urandom(8).hex().encode("ascii")
         self._count = 0
         self._buffer = b""
@@ -188,8 +189,15 @@ class Downstream(ClientConnection):
             return False
         if self._standing.rules is not rules:
             self._parser.close()
-            self._parser = RequestHeadParser(self._service.limits, self._standing.rules.fields)
+            self._read_by(self._standing.rules)
         return True
+
+    def _read_by(self, rules: Rules) -> None:
+        """From now on requests are read, and written, as `rules` have it for this client's address."""
+        address = self.established.address[0]
+        trusted = bool(rules.trusted_proxies) and rules.trusted_proxies.covers(address)
+        self._parser = RequestHeadParser(self._service.limits, rules.trusted_fields if trusted else rules.fields)
+        self._forwarding = TrustedForwarding(address) if trusted else Forwarding(address)
 
     # -- bodies ----------------------------------------------------------------------------------------------------
 

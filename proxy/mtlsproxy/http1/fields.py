@@ -1,7 +1,9 @@
 """What becomes of a header field by its name (RFC 9110 §7.6.1: hop-by-hop fields; identity.strip: forgeries)."""
 
+import functools
 from collections.abc import Callable
 from enum import IntEnum
+from typing import Protocol
 
 _REMEMBERED = 2048
 _REMEMBERED_LENGTH = 64
@@ -22,6 +24,9 @@ class Action(IntEnum):
     UPGRADE = 10
     WEBSOCKET = 11
     """What ties a WebSocket's answer to its request; it passes."""
+    FORWARDED_FOR = 12
+    FORWARDED_PROTO = 13
+    FORWARDED_HOST = 14
 
 
 _HOP_BY_HOP = {
@@ -47,6 +52,13 @@ _REQUEST = {
     b"sec-websocket-key": Action.WEBSOCKET,
 }
 
+_TRUSTED_REQUEST = {
+    **_REQUEST,
+    b"x-forwarded-for": Action.FORWARDED_FOR,
+    b"x-forwarded-proto": Action.FORWARDED_PROTO,
+    b"x-forwarded-host": Action.FORWARDED_HOST,
+}
+
 _RESPONSE = {**_HOP_BY_HOP, b"sec-websocket-accept": Action.WEBSOCKET}
 
 NOT_IN_TRAILERS = frozenset(
@@ -56,6 +68,10 @@ NOT_IN_TRAILERS = frozenset(
     }
 )  # fmt: skip
 """Fields that say how to treat the message and so come too late in a trailer section (RFC 9110 §6.5.1)."""
+
+
+class _Strips(Protocol):
+    def __call__(self, name: bytes, *, trusted: bool = False) -> bool: ...
 
 
 class FieldRules:
@@ -86,6 +102,12 @@ class FieldRules:
 def request_rules(strips: Callable[[bytes], bool]) -> FieldRules:
     """For requests: what we set ourselves and hop-by-hop fields are taken out, forgeries dropped."""
     return FieldRules(_REQUEST, strips)
+
+
+def trusted_request_rules(strips: _Strips) -> FieldRules:
+    """For requests of trusted proxies: as for others, but what they say of their clients is kept, or read to be
+    appended to. Trailers go by request_rules: there is nothing of the kind in them."""
+    return FieldRules(_TRUSTED_REQUEST, functools.partial(strips, trusted=True))
 
 
 def response_rules() -> FieldRules:

@@ -1,10 +1,18 @@
 """The head of a request as the upstream gets it: re-serialised, with what we vouch for set by us alone."""
 
-from mtlsproxy.http1.request_head import RequestHead
+import re
+
+from mtlsproxy.http1.request_head import RequestHead, is_authority
 from mtlsproxy.http1.visitor import Admission
 
 _CRLF = b"\r\n"
 _VIA = b"Via: 1.1 mtlsproxy\r\n"
+
+MAX_FORWARDED_FOR = 4096
+"""Bytes of a trusted proxy's X-Forwarded-For that are kept: eighty hops of IPv6 addresses. A longer one is no path."""
+
+_LIST = re.compile(rb"[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?")
+_SCHEME = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]{0,31}")
 
 
 class Forwarding:
@@ -52,10 +60,45 @@ class Forwarding:
     def _remember(self, head: RequestHead, admission: Admission) -> None:
         host = head.host_field if head.host_field is not None else b""
         lines = [b"Host: %b\r\n" % (b"" if admission.target.host_of_server else host)]
-        lines.append(b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: https\r\n" % self._client)
-        if host:
-            lines.append(b"X-Forwarded-Host: %b\r\n" % host)
+        lines.append(self._forwarded(head, host))
         lines.append(admission.identity)
         self._lines = b"".join(lines)
         self._admission = admission
         self._host_field = head.host_field
+
+    def _forwarded(self, head: RequestHead, host: bytes) -> bytes:
+        """X-Forwarded-*: by us alone. host: b"" where the client named none."""
+        lines = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: https\r\n" % self._client
+        return lines + b"X-Forwarded-Host: %b\r\n" % host if host else lines
+
+
+class TrustedForwarding(Forwarding):
+    """Of a connection from a trusted proxy: what it says of its clients is kept, and its own address put behind.
+
+    What is malformed is replaced, as anybody else's is.
+    """
+
+    __slots__ = ("_said",)
+
+    def __init__(self, client_ip: str) -> None:
+        super().__init__(client_ip)
+        self._said: tuple[bytes | None, bytes | None, bytes | None] = (None, None, None)
+
+    def request(self, head: RequestHead, admission: Admission, request_id: bytes) -> bytes:
+        said = (head.forwarded_for, head.forwarded_proto, head.forwarded_host)
+        if said != self._said:  # another of its clients
+            self._said = said
+            self._admission = None
+        return super().request(head, admission, request_id)
+
+    def _forwarded(self, head: RequestHead, host: bytes) -> bytes:
+        client, proto = self._client, b"https"
+        before, scheme, authority = head.forwarded_for, head.forwarded_proto, head.forwarded_host
+        if before is not None and len(before) <= MAX_FORWARDED_FOR and _LIST.fullmatch(before):
+            client = before + b", " + client
+        if scheme is not None and _SCHEME.fullmatch(scheme):
+            proto = scheme
+        if authority is not None and is_authority(authority):
+            host = authority
+        lines = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n" % (client, proto)
+        return lines + b"X-Forwarded-Host: %b\r\n" % host if host else lines

@@ -57,6 +57,10 @@ class RequestHead:
     websocket_key: bytes | None = None
     websocket = False
     """Whether it asks to go on as a WebSocket; then `websocket_key` is one."""
+    forwarded_for: bytes | None = None
+    forwarded_proto: bytes | None = None
+    forwarded_host: bytes | None = None
+    """X-Forwarded-* of a trusted proxy, as sent, several lines joined; None from everybody else."""
     lines = b""
     """`fields` as they pass on, joined."""
 
@@ -67,6 +71,15 @@ class RequestHead:
     def has_body(self) -> bool:
         return self.chunked or bool(self.content_length)
 
+
+_LISTS = {
+    Action.VIA: "via",
+    Action.UPGRADE: "upgrade",
+    Action.FORWARDED_FOR: "forwarded_for",
+    Action.FORWARDED_PROTO: "forwarded_proto",
+    Action.FORWARDED_HOST: "forwarded_host",
+}
+"""Where a head keeps them."""
 
 _NO_HEAD = RequestHead()
 
@@ -308,13 +321,19 @@ def _note(action: Action, head: RequestHead, value: bytes) -> None:
     """What needs no judgement where it stands."""
     if action is Action.REQUEST_ID:
         head.request_id = value if head.request_id is None and _REQUEST_ID.fullmatch(value) else None
-    elif action is Action.VIA:
-        head.via = value if head.via is None else head.via + b", " + value
-    elif action is Action.UPGRADE:
-        head.upgrade = value if head.upgrade is None else head.upgrade + b"," + value
     elif action is Action.WEBSOCKET:
         head.websocket_key = value if head.websocket_key is None else b""
         head.fields += (b"Sec-WebSocket-Key", b": ", value, b"\r\n")
+    else:  # a list over several lines is one list (RFC 9110 §5.3)
+        name = _LISTS[action]
+        before = getattr(head, name)
+        setattr(head, name, value if before is None else before + b", " + value)
+
+
+def is_authority(value: bytes) -> bool:
+    """Whether `value` would be well-formed as a Host."""
+    match = _AUTHORITY.fullmatch(value)
+    return match is not None and b".." not in value and int(match[3] or 0) <= 65535
 
 
 def _bad_line(line: bytes) -> BadMessage:

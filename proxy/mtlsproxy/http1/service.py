@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mtlsproxy.access.decide import CompiledRoute
 from mtlsproxy.access.router import NoMatch, RouteMatch, Router
 from mtlsproxy.config.model import Identity
+from mtlsproxy.config.networks import Networks
 from mtlsproxy.http1.fields import FieldRules
 from mtlsproxy.http1.request_head import HeadLimits
 from mtlsproxy.telemetry.access_log import AccessLog
@@ -47,7 +48,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rules:
-    """A Snapshot as one listener sees it; replaced whole. judge: remembers its acceptances by what was presented."""
+    """A Snapshot as one listener sees it; replaced whole. judge: remembers its acceptances by what was presented.
+
+    trusted_fields: for clients in trusted_proxies, whose X-Forwarded-* are kept.
+    """
 
     generation: int
     router: Router
@@ -55,6 +59,8 @@ class Rules:
     judge: Callable[[tuple[bytes, ...]], Verdict]
     default_identity: Identity
     fields: FieldRules
+    trusted_fields: FieldRules
+    trusted_proxies: Networks
     matches: dict[tuple[str, bytes, str], RouteMatch] = field(default_factory=dict)
 
     def match(self, host: str, path: bytes, method: str) -> RouteMatch | NoMatch:
@@ -99,7 +105,7 @@ class Service:
     metrics: Metrics
     access_log: AccessLog | None
     refusals: RefusalLog
-    released: Callable[[str], None]
+    released: Callable[[str | None], None]
     in_flight: Cell
     resolve: Resolve
     draining: bool = False

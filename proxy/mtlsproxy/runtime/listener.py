@@ -9,6 +9,7 @@ import socket
 import time
 
 from mtlsproxy.config.model import Listener
+from mtlsproxy.config.networks import Networks
 from mtlsproxy.http1.client import ClientConnection
 from mtlsproxy.http1.downstream import Downstream
 from mtlsproxy.http1.request_head import HeadLimits
@@ -23,6 +24,7 @@ from mtlsproxy.telemetry.families import Cell
 from mtlsproxy.telemetry.metrics import Metrics
 from mtlsproxy.telemetry.refusals import RefusalLog
 from mtlsproxy.tls.acceptor import Acceptor, AcceptorSettings, Established, FailedHandshake
+from mtlsproxy.tls.proxy_header import PARSERS, ProxyHeaderRule
 from mtlsproxy.transport.wheel import TimerWheel
 from mtlsproxy.verdict.judge import Verdict
 from mtlsproxy.x509.certificate import Certificate, MalformedCertificate, parse_certificate, serial_hex
@@ -224,7 +226,7 @@ class ListenerRuntime:
             connection.server_name,
         )  # fmt: skip
         connection.stream.abort_before_start()
-        self.acceptor.released(connection.address[0])
+        self.acceptor.released(connection.counted_for)
         self.failed(failure)
 
     def _handshake(self, result: Reason, version: str) -> Cell:
@@ -288,7 +290,14 @@ def _acceptor_settings(config: Listener) -> AcceptorSettings:
         config.limits.max_connections,
         config.limits.max_connections_per_ip,
         config.limits.max_concurrent_handshakes,
+        _proxy_header(config),
     )
+
+
+def _proxy_header(config: Listener) -> ProxyHeaderRule | None:
+    if config.proxy_protocol == "off":
+        return None
+    return ProxyHeaderRule(PARSERS[config.proxy_protocol], Networks(config.proxy_protocol_from))
 
 
 def _limits(config: Listener) -> HeadLimits:

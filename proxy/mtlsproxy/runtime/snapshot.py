@@ -9,7 +9,8 @@ from mtlsproxy.access.decide import CompiledRoute, compile_route
 from mtlsproxy.access.router import Router
 from mtlsproxy.config.errors import ConfigErrors
 from mtlsproxy.config.model import Config, Listener
-from mtlsproxy.http1.fields import request_rules
+from mtlsproxy.config.networks import Networks
+from mtlsproxy.http1.fields import request_rules, trusted_request_rules
 from mtlsproxy.http1.service import Rules, Target
 from mtlsproxy.identity.strip import StripRules
 from mtlsproxy.runtime.judging import Judge
@@ -104,6 +105,8 @@ def make_snapshot(plan: Plan, generation: int, upstreams: Mapping[str, Upstream]
             judge=Judge(_trusts(listener, plan.material)),
             default_identity=config.identities["default"],
             fields=request_rules(strip.strips),
+            trusted_fields=trusted_request_rules(strip.strips),
+            trusted_proxies=Networks(listener.trusted_proxies),
         )
         listeners[listener.name] = ListenerSnapshot(planned.contexts, rules)
     return Snapshot(generation, plan, listeners)

@@ -11,6 +11,7 @@ from typing import Protocol
 from mtlsproxy.reasons import Reason
 from mtlsproxy.tls.contexts import Contexts, ServerContext
 from mtlsproxy.tls.handshake import Handshake
+from mtlsproxy.tls.proxy_header import ProxyHeaderRule
 from mtlsproxy.tls.stream import TlsStream
 from mtlsproxy.transport.stream import UNTRUSTED_SIZE, Counter, SocketStream
 from mtlsproxy.transport.wheel import TimerWheel
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class AcceptorSettings:
-    """Times in seconds; 0 connections per address means no limit."""
+    """Times in seconds; 0 connections per address means no limit. proxy_header: None where no header is expected."""
 
     name: str
     client_hello_timeout: float
@@ -40,14 +41,19 @@ class AcceptorSettings:
     max_connections: int
     max_connections_per_ip: int
     max_concurrent_handshakes: int
+    proxy_header: ProxyHeaderRule | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Established:
-    """A connection whose handshake has completed. presented: DER, leaf first, () without a client certificate."""
+    """A connection whose handshake has completed. presented: DER, leaf first, () without a client certificate.
+
+    address: the client's, as a PROXY header gives it where one is expected. counted_for: see Acceptor.released.
+    """
 
     stream: TlsStream
     address: tuple[str, int]
+    counted_for: str | None
     server_name: str | None
     context: ServerContext
     presented: tuple[bytes, ...]
@@ -175,19 +181,30 @@ class Acceptor:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.accepted += 1
-        count = self._per_address.get(address[0], 0)
-        limit = self.settings.max_connections_per_ip
-        if limit and count >= limit:
+        rule = self.settings.proxy_header
+        announced = rule is not None and rule.senders.covers(address[0])
+        if not announced and (detail := self.count(address[0])):
             sock.close()
-            detail = f"{count} connections of {address[0]} are open (limits.max_connections_per_ip)"
             self._owner.failed(FailedHandshake(address, Reason.TOO_MANY_CONNECTIONS, detail, (), None, None))
             return
-        self._per_address[address[0]] = count + 1
         self.connections += 1
         raw = SocketStream(self._loop, sock, self._received, self._sent, UNTRUSTED_SIZE)
-        Handshake(self, raw, address).start()
+        if rule is not None and announced:
+            # Not the load balancer's but its clients' connections are counted, once a header says whose each is.
+            Handshake(self, raw, address, None, rule.parse).start()
+        else:
+            Handshake(self, raw, address, address[0]).start()
 
     # -- what handshakes and connections say -----------------------------------------------------------------------
+
+    def count(self, address: str) -> str | None:
+        """One more connection from `address`; or, uncounted, what says that it is one too many."""
+        count = self._per_address.get(address, 0)
+        limit = self.settings.max_connections_per_ip
+        if limit and count >= limit:
+            return f"{count} connections of {address} are open (limits.max_connections_per_ip)"
+        self._per_address[address] = count + 1
+        return None
 
     def take_slot(self, handshake: Handshake) -> bool:
         """True when `handshake` may begin; else its `begin` is called when its turn comes."""
@@ -232,6 +249,7 @@ class Acceptor:
             Established(
                 stream,
                 handshake.address,
+                handshake.counted_for,
                 name,
                 context,
                 chain,
@@ -254,9 +272,11 @@ class Acceptor:
         name = handshake.hello.server_name if handshake.hello else None
         self._owner.failed(FailedHandshake(handshake.address, reason, detail, presented, version, name, seconds))
 
-    def released(self, address: str) -> None:
-        """A connection from `address` is gone. Its handler calls this once, at connection_lost."""
+    def released(self, address: str | None) -> None:
+        """A connection that was counted for `address` is gone (None: for nobody). Called once, at connection_lost."""
         self.connections -= 1
+        if address is None:
+            return
         left = self._per_address.get(address, 1) - 1
         if left > 0:
             self._per_address[address] = left

@@ -1,4 +1,4 @@
-"""One connection from accept to the end of its handshake: ClientHello, a slot, TLS, and a reason when it fails."""
+"""One connection from accept to the end of its handshake: PROXY header, ClientHello, a slot, TLS; why it fails."""
 
 import ssl
 import time
@@ -8,6 +8,7 @@ from mtlsproxy.reasons import Reason
 from mtlsproxy.tls.client_hello import MAX_CLIENT_HELLO, MAX_RECORDS, BadClientHello, ClientHello, parse_client_hello
 from mtlsproxy.tls.contexts import ServerContext
 from mtlsproxy.tls.failures import detail_of, reason_of
+from mtlsproxy.tls.proxy_header import BadProxyHeader, Parse
 from mtlsproxy.tls.stream import TlsStream
 from mtlsproxy.transport.stream import SocketStream
 
@@ -36,18 +37,32 @@ class Handshake:
         "_incoming",
         "_object",
         "_outgoing",
+        "_parse_header",
         "_raw",
         "_seen",
         "_timer",
+        "_unnamed",
         "_version",
         "address",
+        "counted_for",
         "hello",
     )
 
-    def __init__(self, acceptor: "Acceptor", raw: SocketStream, address: tuple[str, int]) -> None:
+    def __init__(
+        self,
+        acceptor: "Acceptor",
+        raw: SocketStream,
+        address: tuple[str, int],
+        counted_for: str | None,
+        parse_header: Parse | None = None,
+    ) -> None:
+        """parse_header: of the PROXY header that has to come first, whose address then replaces the socket's."""
         self._acceptor = acceptor
         self._raw = raw
         self.address = address
+        self.counted_for = counted_for
+        self._parse_header = parse_header
+        self._unnamed = False
         self.hello: ClientHello | None = None
         self._hello_bytes = b""
         self._context: ServerContext | None = None
@@ -74,11 +89,13 @@ class Handshake:
         if self._object is not None:
             self._incoming.write(data)
             self._step()
+        elif self._parse_header is not None:
+            self._read_header(self._parse_header, bytes(data))
         else:
             self._read_hello(bytes(data))
 
     def eof_received(self) -> None:
-        self._fail(Reason.CLIENT_ABORTED, "the client closed the connection during the handshake")
+        self._left("the client closed the connection during the handshake")
 
     def pause_writing(self) -> None:
         """A handshake's flight is a few KiB: there is nothing to hold back."""
@@ -87,10 +104,34 @@ class Handshake:
         """See pause_writing."""
 
     def connection_lost(self, error: OSError | None) -> None:
-        self._fail(Reason.CLIENT_ABORTED, str(error) if error else "the connection was reset during the handshake")
+        self._left(str(error) if error else "the connection was reset during the handshake")
         self._timer.close()
         self._object = None
-        self._acceptor.released(self.address[0])
+        self._acceptor.released(self.counted_for)
+
+    # -- PROXY header ----------------------------------------------------------------------------------------------
+
+    def _read_header(self, parse: Parse, data: bytes) -> None:
+        self._hello_bytes += data
+        try:
+            header = parse(self._hello_bytes)
+        except BadProxyHeader as error:
+            self._fail(Reason.PROTOCOL_ERROR, error.detail)
+            return
+        if header is None:
+            return
+        self._parse_header = None
+        rest, self._hello_bytes = self._hello_bytes[header.size :], b""
+        if header.source is None:
+            self._unnamed = True
+        else:
+            self.address = header.source
+            if detail := self._acceptor.count(self.address[0]):
+                self._fail(Reason.TOO_MANY_CONNECTIONS, detail)
+                return
+            self.counted_for = self.address[0]
+        if rest:
+            self._read_hello(rest)
 
     # -- ClientHello -----------------------------------------------------------------------------------------------
 
@@ -175,8 +216,16 @@ class Handshake:
         self._fail(Reason.HANDSHAKE_TIMEOUT, "the client was silent while others waited to shake hands")
 
     def _timed_out(self) -> None:
-        what = "ClientHello" if self.hello is None else "handshake"
+        what = "PROXY header" if self._parse_header else "ClientHello" if self.hello is None else "handshake"
         self._fail(Reason.HANDSHAKE_TIMEOUT, f"the {what} was not complete in time")
+
+    def _left(self, detail: str) -> None:
+        if self._unnamed and self.hello is None and not self._hello_bytes and not self._done:
+            # A load balancer's own connection (§2.2: LOCAL) that ends without a word: its health check, no client.
+            self._leave()
+            self._raw.close()
+        else:
+            self._fail(Reason.CLIENT_ABORTED, detail)
 
     def _fail(self, reason: Reason, detail: str) -> None:
         if self._done:

@@ -16,8 +16,6 @@ Refuse = Callable[[dict[str, Any]], list[tuple[str, str]]]
 ASKS: list[tuple[str, object, object]] = [
     ("listeners.0.bind", "fd:public", "127.0.0.1:1"),
     ("listeners.0.protocols", ["h2", "http/1.1"], ["http/1.1"]),
-    ("listeners.0.proxy_protocol", "v1", False),
-    ("listeners.0.trusted_proxies", ["10.0.0.0/8"], []),
     ("upstreams.orders.servers.0.url", "https://a.example", "http://a.example"),
     ("upstreams.orders.servers.0.weight", 2, 1),
     ("upstreams.orders.protocol", "h2", "http/1.1"),

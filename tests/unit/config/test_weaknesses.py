@@ -28,6 +28,8 @@ REVOCATION = "truststores.partners.revocation"
         ),
         ("routes.0.allow", "any", "routes[0].allow", "is any"),
         ("routes.0.enforce", False, "routes[0].enforce", "is false"),
+        ("listeners.0.proxy_protocol_from", ["10.0.0.0/8", "::/0"], "listeners[0].proxy_protocol_from[1]", "everybody"),
+        ("listeners.0.trusted_proxies", ["0.0.0.0/0", "10.0.0.0/8"], "listeners[0].trusted_proxies[0]", "everybody"),
     ],
 )
 def test_a_weaker_choice_is_one_warning(accepted: Accept, path: str, value: object, at: str, words: str) -> None:

@@ -140,7 +140,7 @@ class CrlOptions(Section):
     ] = ()
     """PEM or DER files, directories, globs, http(s):// URLs."""
     distribution_points: bool = False
-    """Also fetch the URLs named in certificates."""
+    """Also fetch the URLs named in certificates: distribution points, and deltas (freshestCRL)."""
     refresh: PositiveDuration = written("1h")
     """How often to look again, at least; a CRL's own nextUpdate can make it sooner."""
     grace: Duration = written("0s")

@@ -15,6 +15,7 @@ class Answer:
     """seen: what was found, one sentence. fix: how to mend a bad answer.
 
     deadline: until when the answer holds, or when to ask again. wanted: a new OCSP answer could say something else.
+    held: a list says revoked, but merely for now (certificateHold): a newer list, or a delta, could lift that.
     """
 
     state: Literal["revoked", "good", "unknown", "exempt"]
@@ -24,3 +25,4 @@ class Answer:
     deadline: datetime | None = None
     freshness: Freshness = "none"
     wanted: bool = False
+    held: bool = False

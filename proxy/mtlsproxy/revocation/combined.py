@@ -10,7 +10,8 @@ from mtlsproxy.revocation.policy import CLOCK_SKEW
 from mtlsproxy.x509.certificate import Certificate
 
 _REMOVED = REASONS[REMOVE_FROM_CRL]
-_HOLD = "certificateHold"
+HOLD = "certificateHold"
+"""The one reason that can be taken back (RFC 5280 §5.3.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class CombinedCrl:
         known = self.base.lookup(serial)
         if known is None:
             return None
-        lifted = self.delta is not None and change is not None and known.reason == _HOLD and has_begun(self.delta, at)
+        lifted = self.delta is not None and change is not None and known.reason == HOLD and has_begun(self.delta, at)
         return None if lifted else (known, self.base)
 
     def in_force(self, at: datetime) -> Crl:

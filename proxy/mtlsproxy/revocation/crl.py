@@ -20,7 +20,7 @@ from mtlsproxy.revocation.errors import CrlError
 from mtlsproxy.revocation.index import EMPTY, RevokedEntry, SerialIndex, build_index
 from mtlsproxy.revocation.signature import Signature, signature_of
 from mtlsproxy.x509 import der
-from mtlsproxy.x509.certificate import Certificate
+from mtlsproxy.x509.certificate import Certificate, point_urls
 
 __all__ = ["Crl", "CrlError", "RevokedEntry", "Scope", "load_crls", "parse_crl", "verify_crl"]
 
@@ -248,11 +248,6 @@ def _index(data: bytes, raw: _Raw, *, delta: bool) -> SerialIndex:
     return build_index(data, *raw.entries, extensions=raw.version_2, delta=delta)
 
 
-def _urls(points: pyca.FreshestCRL) -> tuple[str, ...]:
-    names = [name for point in points for name in point.full_name or ()]
-    return tuple(name.value for name in names if isinstance(name, pyca.UniformResourceIdentifier))
-
-
 class _Extensions:
     """crlExtensions (RFC 5280 §5.2). Raises CrlError for what we cannot process."""
 
@@ -277,7 +272,7 @@ class _Extensions:
         elif isinstance(value, pyca.DeltaCRLIndicator):
             self.base_number = value.crl_number
         elif isinstance(value, pyca.FreshestCRL):
-            self.freshest_urls = _urls(value)
+            self.freshest_urls = point_urls(value)
         elif isinstance(value, pyca.IssuingDistributionPoint):
             self._take_distribution_point(value)
 

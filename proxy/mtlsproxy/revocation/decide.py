@@ -64,6 +64,7 @@ class RevocationResult:
     expiry of an OCSP answer, OCSP_RETRY where one is missing; None where it relied upon nothing that ends.
     wanted: (certificate, issuer) whose OCSP answer is missing or over and could change this result.
     freshness: of the worst certificate judged (exempt ones are fresh); of a revocation, that of the source.
+    held: REVOKED by holds of lists alone, which lists that were never asked for could lift.
     """
 
     reason: Reason | None
@@ -73,6 +74,7 @@ class RevocationResult:
     deadline: datetime | None
     wanted: tuple[Pair, ...] = ()
     freshness: Freshness = "none"
+    held: bool = False
 
 
 def decide(
@@ -138,7 +140,8 @@ def _conclude(answers: Sequence[Answer], policy: RevocationPolicy, wanted: tuple
         worst = min(revoked, key=lambda answer: answer.wanted)
         check = Check("revocation", Result.FAIL, worst.seen, rule, worst.fix)
         asked = wanted if worst.wanted else ()
-        return RevocationResult(Reason.REVOKED, worst.source, worst.seen, check, None, asked, worst.freshness)
+        held = all(answer.held for answer in revoked)
+        return RevocationResult(Reason.REVOKED, worst.source, worst.seen, check, None, asked, worst.freshness, held)
     unknown = [answer for answer in answers if answer.state == "unknown"]
     seen = "; ".join(answer.seen for answer in answers)
     fix = "; ".join(dict.fromkeys(answer.fix for answer in unknown))

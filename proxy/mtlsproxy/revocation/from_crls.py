@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from mtlsproxy.revocation.answer import Answer, Freshness
-from mtlsproxy.revocation.combined import CombinedCrl, has_begun
+from mtlsproxy.revocation.combined import HOLD, CombinedCrl, has_begun
 from mtlsproxy.revocation.crl import Crl, RevokedEntry
 from mtlsproxy.revocation.crlset import CrlSet
 from mtlsproxy.revocation.policy import RevocationPolicy
@@ -41,12 +41,13 @@ def _revoked(certificate: Certificate, entry: RevokedEntry, crl: Crl, policy: Re
         f"{title(certificate)} was revoked at {moment(entry.revoked_at)} ({entry.reason or 'no reason given'}): "
         f"{crl.title}, issued {moment(crl.this_update)} ({ago(crl.this_update, at)})"
     )
-    return Answer("revoked", "crl", seen, fix_revoked(certificate, entry.reason), None, _freshness(crl, policy, at))
+    fix, held = fix_revoked(certificate, entry.reason), entry.reason == HOLD
+    return Answer("revoked", "crl", seen, fix, None, _freshness(crl, policy, at), held=held)
 
 
 def fix_revoked(certificate: Certificate, reason: str | None) -> str:
     """How a client whose certificate is revoked gets in again."""
-    if reason == "certificateHold":
+    if reason == HOLD:
         return f"have {certificate.issuer} lift the hold and publish that, or issue a new certificate"
     return f"have {certificate.issuer} issue a new certificate"
 

@@ -19,7 +19,7 @@ from mtlsproxy.fetch.cache import CacheError
 from mtlsproxy.fetch.client import CrlEvent, FetchClient, HelperFailed, Subscription
 from mtlsproxy.fetch.messages import CrlUrl
 from mtlsproxy.fetch.rules import FetchRules
-from mtlsproxy.revocation.crl import Crl
+from mtlsproxy.revocation.crl import Crl, CrlError, verify_crl
 from mtlsproxy.revocation.policy import OcspPolicy
 from mtlsproxy.revocation.sources import LoadedCrls, SourceError
 from mtlsproxy.runtime.gauges import crl_labels
@@ -38,6 +38,8 @@ MAX_POINTS = 1000
 
 MAX_POINTS_OF_ONE = 200
 """Of these for the certificates of one CA: however many one of them names, there is room for those of the others."""
+
+_Key = tuple[str, str]
 
 FIRST_FETCH = 2.0
 """Seconds that a start waits for the first lists: what the disk kept is here at once, a quick server's soon after."""
@@ -59,18 +61,22 @@ class Feed:
         self._issuers = (*trust.truststore.anchors, *trust.truststore.intermediates)
         urls = [source for source in config.crl.sources if isinstance(source, str)]
         self._rules = rules_of(config, urls, anchors_pem, config.fetch.timeout)
-        self._subscriptions: dict[tuple[str, str], Subscription] = {}
+        self._subscriptions: dict[_Key, Subscription] = {}
         """By URL and the fingerprint of the issuer whose certificates name it, "" for a configured URL: who is the
         first to name a URL must not decide whose lists may come from it."""
-        self._given_up: set[tuple[str, str]] = set()
+        self._given_up: set[_Key] = set()
         """Those of the above that did not answer in time: nobody waits for them again."""
+        self._passed_over: set[str] = set()
+        """URLs of deltas, named by lists, that may not be asked; logged once each."""
+        self._inherited: dict[_Key, tuple[Crl, ...]] = {}
         self.issuers: tuple[Certificate, ...] = ()
         """CAs met in chains alone, whose lists are fetched."""
         self._points_of: Counter[str] = Counter()
         self._closed = False
         for url in urls:
             self._subscribe(url)
-        self._inherited = {} if before is None else {key: before.held(key) for key in self._subscriptions}
+        if before is not None:
+            self._inherit(before)
         responders = [config.ocsp.responder] if config.ocsp.responder is not None else []
         self._ocsp_settings = (
             trust.revocation.ocsp,
@@ -101,7 +107,7 @@ class Feed:
         """What has been fetched and is in use."""
         return tuple(crl for key in self._subscriptions for crl in self.held(key))
 
-    def held(self, key: tuple[str, str]) -> tuple[Crl, ...]:
+    def held(self, key: _Key) -> tuple[Crl, ...]:
         """The lists of one subscription."""
         subscription = self._subscriptions.get(key)
         latest = subscription.latest if subscription is not None else None
@@ -123,21 +129,16 @@ class Feed:
             return  # who waits is judged again, by what has taken this one's place
         waits = []
         for url in wanted.points:
-            key = (url, wanted.issuer.fingerprint_sha256)
-            if key not in self._subscriptions and not self._is_full(wanted.issuer):
-                self._subscribe(url, wanted.issuer)
-                self._points_of[key[1]] += 1
-                if wanted.issuer not in (*self._issuers, *self.issuers):
-                    self.issuers = (*self.issuers, wanted.issuer)
-            if key in self._subscriptions:
+            key = self._point(url, wanted.issuer)
+            if key is not None:
                 waits.append(self._first(key))
         if wanted.ocsp and self.ocsp is not None:
             waits.append(self.ocsp.ensure([(wanted.certificate, wanted.issuer)]))
         await asyncio.gather(*waits)
 
     async def first(self) -> None:
-        """Return when every configured URL has been asked, or lists of it are here from the disk."""
-        await asyncio.gather(*(subscription.first() for subscription in self._subscriptions.values()))
+        """Return when every configured URL has been asked, or lists of it are here from the disk; their deltas too."""
+        await asyncio.gather(*(self._heard(key) for key in list(self._subscriptions)))
 
     async def close(self) -> None:
         self._closed = True
@@ -146,13 +147,71 @@ class Feed:
         if self.ocsp is not None:
             await self.ocsp.close()
 
-    async def _first(self, key: tuple[str, str]) -> None:
+    async def _first(self, key: _Key) -> None:
         """Bounded: many URLs may wait for the same few connections of the helper."""
         try:
             async with asyncio.timeout(self.config.fetch.timeout):
-                await self._subscriptions[key].first()
+                await self._heard(key)
         except TimeoutError:
             self._given_up.add(key)
+
+    async def _heard(self, key: _Key) -> None:
+        await self._subscriptions[key].first()
+        for delta in self._follow(self.held(key)):
+            await self._subscriptions[delta].first()
+
+    def _inherit(self, before: "Feed") -> None:
+        """What `before` knows by the URLs of this one, and by those where these lists say that their deltas are."""
+        keys = list(self._subscriptions)
+        while keys:
+            key = keys.pop()
+            if key not in self._inherited:
+                self._inherited[key] = before.held(key)
+                keys += self._follow(self._inherited[key])
+
+    def _point(self, url: str, issuer: Certificate) -> _Key | None:
+        """Subscribe to what a certificate or a list of `issuer` names, where there is room for it."""
+        key = (url, issuer.fingerprint_sha256)
+        if key in self._subscriptions:
+            return key
+        if self._is_full(issuer):
+            return None
+        self._subscribe(url, issuer)
+        self._points_of[issuer.fingerprint_sha256] += 1
+        if issuer not in (*self._issuers, *self.issuers):
+            self.issuers = (*self.issuers, issuer)
+        return key
+
+    def _follow(self, crls: Iterable[Crl]) -> list[_Key]:
+        """Subscribe to the deltas of complete lists that were fetched (RFC 5280 §5.2.6). Whoever configured a list has
+        not chosen what it names: that needs `allowed_hosts`, like what certificates name."""
+        found: list[_Key] = []
+        for crl in crls:
+            if crl.is_delta or not crl.freshest_urls or (issuer := self._issuer_of(crl)) is None:
+                continue
+            keys = (self._point(url, issuer) for url in crl.freshest_urls if self._may_ask(url, crl))
+            found += (key for key in keys if key is not None)
+        return found
+
+    def _issuer_of(self, crl: Crl) -> Certificate | None:
+        """A list that nobody known has signed is no reason to ask anybody."""
+        for issuer in (*self._issuers, *self.issuers):
+            with contextlib.suppress(CrlError):
+                verify_crl(crl, issuer)
+                return issuer
+        return None
+
+    def _may_ask(self, url: str, crl: Crl) -> bool:
+        try:
+            parts = urlsplit(url)
+            why_not = self._rules.why_not_url(parts.scheme, parts.hostname or "", "certificate")
+        except ValueError as error:
+            why_not = f"it is no URL: {error}"
+        if why_not and url not in self._passed_over and len(self._passed_over) < MAX_POINTS_OF_ONE:
+            self._passed_over.add(url)
+            log.warning("truststore %s: deltas to %s at %s are not asked for: %s", self.name, crl.title, url,
+                        why_not.replace("a certificate", "the list", 1))  # fmt: skip
+        return not why_not
 
     def _subscribe(self, url: str, issuer: Certificate | None = None) -> None:
         """issuer: of the certificate that names the URL; None for one of the configuration."""
@@ -168,6 +227,8 @@ class Feed:
         self._subscriptions[url, who] = self._feeds.client().subscribe(source, self._on_event)
 
     def _on_event(self, event: CrlEvent) -> None:
+        if event.outcome in ("restored", "updated"):
+            self._follow(event.crls)
         self._feeds.on_crl(self.name, event)
 
 

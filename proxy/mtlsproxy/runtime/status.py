@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import mtlsproxy
 from mtlsproxy.revocation.combined import CombinedCrl
+from mtlsproxy.revocation.crl import Crl
 from mtlsproxy.runtime.control import Control
 from mtlsproxy.runtime.reload import Outcome
 from mtlsproxy.tls import native
@@ -129,16 +130,19 @@ def _truststore(trust: Trust) -> dict[str, Any]:
         ],
         "revocation": trust.revocation.mode,
         "crls": [
-            {
-                "issuer": crl.issuer,
-                "source": crl.source,
-                "number": crl.number,
-                "this_update": crl.this_update,
-                "next_update": crl.next_update,
-                "entries": crl.entries,
-            }
-            for crl in trust.crls.crls
+            {"issuer": found.base.issuer, **_list(found.base), "delta": found.delta and _list(found.delta)}
+            for found in trust.crls.lists
         ],
         "crls_pending": sum(map(len, trust.crls.pending.values())),
         "deny": trust.deny.counts._asdict(),
+    }
+
+
+def _list(crl: Crl) -> dict[str, Any]:
+    return {
+        "source": crl.source,
+        "number": crl.number,
+        "this_update": crl.this_update,
+        "next_update": crl.next_update,
+        "entries": crl.entries,
     }

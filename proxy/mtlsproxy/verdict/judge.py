@@ -29,7 +29,7 @@ _JUDGED_HERE = CHECK_NAMES[: CHECK_NAMES.index("route")]
 class Wanted:
     """What could change a verdict and is not here: an OCSP answer, or lists of distribution points never asked.
 
-    points: URLs of the certificate's distribution points.
+    points: URLs of the certificate's distribution points, and of the deltas to their lists (RFC 5280 §4.2.1.15).
     """
 
     truststore: str
@@ -111,11 +111,13 @@ def judge(presented: Sequence[bytes], trusts: Sequence[Trust], at: datetime) -> 
     leaf, others = certificates[0], certificates[1:]
     client = client_of(leaf)
     judged = [_judge_one(leaf, others, client, trust, at) for trust in trusts]
-    decisive = next((j for j in judged if j.reason in (Reason.REVOKED, Reason.DENIED)), None)
+    decisive = [j for j in judged if j.reason in (Reason.REVOKED, Reason.DENIED)]
     accepted = [j for j in judged if j.reason is None]
-    wanted = () if decisive is not None else tuple(want for j in judged for want in j.wanted)
-    if decisive is not None or not accepted:
-        closest = decisive or max(judged, key=_progress)
+    # One that nothing could change settles it, whatever the others would have asked for.
+    settled = any(not j.wanted for j in decisive)
+    wanted = () if settled else tuple(want for j in decisive or judged for want in j.wanted)
+    if decisive or not accepted:
+        closest = decisive[0] if decisive else max(judged, key=_progress)
         return Verdict(
             leaf, client, (), closest.reason, closest.detail, closest.checks, None, closest.name, closest.source,
             leaf.fingerprint_sha256, wanted,
@@ -151,15 +153,17 @@ def _judge_verified(outcome: Verified, denied: Check, trust: Trust, at: datetime
 
 
 def _wanted(outcome: Verified, revocation: RevocationResult, trust: Trust) -> tuple[Wanted, ...]:
-    """Every certificate in scope whose OCSP answer or lists have yet to be asked for."""
-    asked = {pair[0]: True for pair in revocation.wanted}
+    """Every certificate in scope whose OCSP answer or lists have yet to be asked for. About one that is revoked nobody
+    asks on, unless by a hold, which a list can lift."""
+    is_revoked = revocation.reason is Reason.REVOKED
+    asked = {} if is_revoked else {pair[0]: True for pair in revocation.wanted}
     pairs = list(pairwise(outcome.chain))
     if trust.revocation.scope == "leaf":
         pairs = pairs[:1]
     points: dict[Certificate, tuple[str, ...]] = {}
-    if trust.points is not None and revocation.reason is not Reason.REVOKED and revocation.source != "exempt":
+    if trust.points is not None and revocation.source != "exempt" and (revocation.held or not is_revoked):
         known = trust.points.asked
-        points = {c: tuple(url for url in c.crl_urls if not known(url, issuer)) for c, issuer in pairs}
+        points = {c: tuple(u for u in (*c.crl_urls, *c.freshest_urls) if not known(u, i)) for c, i in pairs}
     return tuple(
         Wanted(trust.name, certificate, issuer, certificate in asked, points.get(certificate, ()))
         for certificate, issuer in pairs

@@ -167,6 +167,8 @@ class Certificate:
     authority_key_id: bytes | None
     no_rev_avail: bool
     crl_urls: tuple[str, ...]
+    freshest_urls: tuple[str, ...]
+    """Where deltas to the lists of `crl_urls` are published (RFC 5280 §4.2.1.15)."""
     ocsp_urls: tuple[str, ...]
     ca_issuer_urls: tuple[str, ...]
     unhandled_critical: tuple[str, ...]
@@ -279,7 +281,8 @@ def _parse(der: bytes) -> Certificate:
         subject_key_id=subject_key.digest if subject_key else None,
         authority_key_id=authority_key.key_identifier if authority_key else None,
         no_rev_avail=_NO_REV_AVAIL in extensions,
-        crl_urls=_crl_urls(_value(extensions, pyca.CRLDistributionPoints)),
+        crl_urls=point_urls(_value(extensions, pyca.CRLDistributionPoints)),
+        freshest_urls=point_urls(_value(extensions, pyca.FreshestCRL)),
         ocsp_urls=access.get(Aia.OCSP, ()),
         ca_issuer_urls=access.get(Aia.CA_ISSUERS, ()),
         unhandled_critical=tuple(
@@ -347,7 +350,7 @@ def _access_urls(value: pyca.AuthorityInformationAccess | None) -> dict[pyca.Obj
     return urls
 
 
-def _crl_urls(value: pyca.CRLDistributionPoints | None) -> tuple[str, ...]:
+def point_urls(value: pyca.CRLDistributionPoints | pyca.FreshestCRL | None) -> tuple[str, ...]:
     """URLs of points that cover every reason and the certificate's own issuer (RFC 5280 §4.2.1.13)."""
     return tuple(
         name.value

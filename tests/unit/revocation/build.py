@@ -126,6 +126,11 @@ def delta_of(base_number: int) -> bytes:
     return extension(b"\x06\x03\x55\x1d\x1b", integer(base_number), critical=True)
 
 
+def freshest(*urls: str) -> bytes:
+    """freshestCRL (RFC 5280 §5.2.6), one point for each URL."""
+    return extension(b"\x06\x03\x55\x1d\x2e", tlv(0x30, *(tlv(0x30, url(one)) for one in urls)))
+
+
 def key_identifier(issuer: Authority) -> bytes:
     identifier = issuer.certificate.subject_key_id
     return extension(b"\x06\x03\x55\x1d\x23", tlv(0x30, tlv(0x80, identifier)))

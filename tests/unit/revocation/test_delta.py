@@ -74,6 +74,13 @@ def test_remove_from_crl_lifts_a_hold() -> None:
     assert judged(held, delta(entry(5, NOW, REMOVED))).reason is None
 
 
+def test_only_a_hold_is_said_to_be_one() -> None:
+    """A list that was not asked for yet could lift it: whoever can ask does."""
+    assert judged(listing(entry(5, NOW - DAY, HOLD))).held
+    assert not judged(listing(entry(5, NOW - DAY, COMPROMISE))).held
+    assert not judged(listing(entry(6, NOW - DAY, HOLD))).held
+
+
 @pytest.mark.parametrize("extensions", [(COMPROMISE,), ()], ids=["keyCompromise", "no reason"])
 def test_remove_from_crl_brings_nothing_back_that_was_revoked_for_good(extensions: tuple[bytes, ...]) -> None:
     revoked = listing(entry(5, NOW - DAY, *extensions))

@@ -37,16 +37,19 @@ def refusal(data: bytes) -> str:
 
 FACTS = ("source", "size", "sha256", "issuer", "issuer_der", "authority_key_id", "number", "base_number")
 FACTS += ("this_update", "next_update", "scope", "urls", "freshest_urls", "entries", "title")
-FRESHEST = build.extension(
-    b"\x06\x03\x55\x1d\x2e", tlv(0x30, tlv(0x30, build.url("http://crl.example/delta"))), critical=False
-)
 LISTS = [
     crl(ROOT, source="empty.crl"),
     crl(ROOT, 5, 6, -7, 1 << 63, 1 << 159, 1 << 1000, -(1 << 1000), number=(1 << 160) - 1),
     crl(ROOT, 5, number=None, key_id=False, next_update=None, source="süß.crl"),
     crl(ROOT, 5, this_update=NOW.replace(year=1951), next_update=NOW.replace(year=9999)),
     crl(ROOT, extensions=[build.distribution_point(build.ONLY_CA + b"")]),
-    crl(ROOT, extensions=[build.distribution_point(build.url("http://crl.example/1") + build.ONLY_USER), FRESHEST]),
+    crl(
+        ROOT,
+        extensions=[
+            build.distribution_point(build.url("http://crl.example/1") + build.ONLY_USER),
+            build.freshest("http://crl.example/delta"),
+        ],
+    ),
     crl(ROOT, 5, number=8, extensions=[build.delta_of(3)]),
 ]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.unit.fetch.lists import parsed
-from tests.unit.revocation.build import Authority, authority, leaf
+from tests.unit.revocation.build import Authority, authority, delta_of, freshest, leaf
 
 from mtlsproxy.config.model import Revocation
 from mtlsproxy.fetch.cache import CacheError
@@ -167,6 +167,91 @@ async def test_a_feed_that_is_closed_asks_for_nothing_more(world: World) -> None
     await feed.close()
     await feed.ensure(points(3))
     assert world.helper.made == []
+
+
+# -- deltas that lists name --------------------------------------------------------------------------------------------
+
+DELTA = "http://delta.example/d.crl"
+ALLOWED = {"fetch": {"allowed_hosts": ["delta.example"], "timeout": "10ms"}}
+
+
+def naming(*urls: str, issuer: Authority = CA, extensions: tuple[bytes, ...] = (), **options: Any) -> Crl:
+    return parsed(issuer, at=NOW, extensions=(freshest(*urls), *extensions), **options)
+
+
+def asked(world: World) -> list[str]:
+    return [made.source.url for made in world.helper.made[1:]]
+
+
+async def test_the_delta_that_a_list_names_is_asked_once_like_what_a_certificate_names(world: World) -> None:
+    feed = world.feed(**ALLOWED)
+    for number in (1, 2):
+        world.helper.made[0].say("updated", naming(DELTA, number=number))
+    _, source = (made.source for made in world.helper.made)
+    assert (source.url, source.named_by, source.issuers) == (DELTA, "certificate", (CA.certificate,))
+    await feed.ensure(Wanted("partners", leaf(CA), CA.certificate, False, (DELTA,)))
+    assert asked(world) == [DELTA]  # a certificate that names it as well has the same one
+
+
+async def test_who_waits_for_a_list_waits_for_its_delta(world: World) -> None:
+    feed = world.feed(**ALLOWED | {"fetch": {"allowed_hosts": ["delta.example"], "timeout": "20s"}})
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(feed.first())
+        world.helper.made[0].say("updated", naming(DELTA))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        world.helper.made[1].say("failed")
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://other.example/d.crl", "the list names the host 'other.example', which is not in"),
+        (
+            "http://crl.example/d.crl",
+            "not in revocation.fetch.allowed_hosts",
+        ),  # configured hosts are for whoever wrote it
+        ("ldap://delta.example/cn=d", "its scheme is ldap"),
+        ("file:///etc/passwd", "its scheme is file"),
+        ("http://[", "it is no URL"),
+        ("https://delta.example/d.crl", "trust_anchors"),
+    ],
+)
+async def test_a_delta_elsewhere_is_not_asked_for_and_said_once(
+    world: World, url: str, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.feed(**ALLOWED)
+    for number in (1, 2):
+        world.helper.made[0].say("updated", naming(url, DELTA, number=number))
+    assert asked(world) == [DELTA]
+    (line,) = [record.message for record in caplog.records if url in record.message]
+    assert words in line
+
+
+async def test_a_list_that_nobody_known_signed_and_a_delta_lead_nowhere(world: World) -> None:
+    world.feed(**ALLOWED)
+    stranger = authority("CA")
+    world.helper.made[0].say("updated", naming(DELTA, issuer=stranger), naming(DELTA, extensions=(delta_of(1),)))
+    assert asked(world) == []
+
+
+async def test_a_list_that_names_hundreds_of_deltas_leaves_room_for_other_cas(world: World) -> None:
+    feed, other = world.feed(**ALLOWED), authority("Other")
+    world.helper.made[0].say("updated", naming(*(f"{DELTA}?{number}" for number in range(MAX_POINTS_OF_ONE + 50))))
+    assert len(asked(world)) == MAX_POINTS_OF_ONE
+    await feed.ensure(points(1, other))
+    assert len(asked(world)) == MAX_POINTS_OF_ONE + 1
+
+
+async def test_a_delta_counts_on_in_a_new_feed_like_the_list_that_names_it(world: World) -> None:
+    old, base = world.feed(**ALLOWED), naming(DELTA, number=1)
+    world.helper.made[0].say("updated", base)
+    change = parsed(CA, 5, at=NOW, number=2, extensions=(delta_of(1),))
+    world.helper.made[1].say("updated", change)
+    new = world.feed(old, fetch={"allowed_hosts": ["delta.example"], "timeout": "9s"})
+    assert new.crls == (base, change)
+    assert world.feed(old, fetch={"timeout": "9s"}).crls == (base,)  # it may not ask there any more
 
 
 # -- a feed in the place of another one --------------------------------------------------------------------------------

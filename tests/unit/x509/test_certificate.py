@@ -98,8 +98,18 @@ def test_distribution_points_for_some_reasons_or_of_another_issuer_are_not_taken
     here = [x509.UniformResourceIdentifier("http://c.example/a.crl")]
     some = x509.DistributionPoint(here, None, frozenset({x509.ReasonFlags.key_compromise}), None)
     indirect = x509.DistributionPoint(here, None, None, [x509.DirectoryName(dn("another"))])
-    points = x509.CRLDistributionPoints([some, indirect])
-    assert issue("x", CA, extra=[(points, False)]).certificate.crl_urls == ()
+    whole = x509.DistributionPoint(here, None, None, None)
+    for points in ([some, indirect], [some, whole, indirect]):
+        extra = [(x509.CRLDistributionPoints(points), False), (x509.FreshestCRL(points), False)]
+        found = issue("x", CA, extra=extra).certificate
+        assert found.crl_urls == found.freshest_urls == (("http://c.example/a.crl",) if whole in points else ())
+
+
+def test_a_pointer_to_deltas_that_is_critical_refuses_the_path() -> None:
+    """RFC 5280 §4.2.1.15: it MUST be non-critical."""
+    points = x509.FreshestCRL([x509.DistributionPoint([x509.UniformResourceIdentifier("http://c/")], None, None, None)])
+    assert issue("x", CA, extra=[(points, True)]).certificate.unhandled_critical == ("2.5.29.46",)
+    assert issue("x", CA, extra=[(points, False)]).certificate.unhandled_critical == ()
 
 
 def test_alternative_names_keep_their_type_and_order() -> None:

@@ -97,6 +97,10 @@ class Connection:
         out, self._buffer = self._buffer, b""
         return out
 
+    def end(self) -> None:
+        """Send nothing more (FIN without close_notify), and read on."""
+        socket.socket.shutdown(self.sock, socket.SHUT_WR)  # SSLSocket's own would end TLS in both directions
+
     def ended(self) -> bool:
         """Waits for the other side's proper end; False when it sends more instead."""
         return self.rest() == b""

@@ -25,7 +25,7 @@ _IDLE, _HEAD, _BODY, _ANSWER = range(4)
 class Downstream(ClientConnection):
     """Handler of a TLS stream, from the end of the handshake to the end of the connection."""
 
-    __slots__ = ("_body", "_buffer", "_count", "_forwarding", "_held", "_id_prefix", "_parser", "_state")
+    __slots__ = ("_body", "_buffer", "_count", "_forwarding", "_held", "_id_prefix", "_parser", "_skipped", "_state")
 
     def __init__(self, service: Service, established: Established, visitor: Visitor) -> None:
         super().__init__(service, established, visitor)
@@ -35,6 +35,8 @@ class Downstream(ClientConnection):
         self._id_prefix = os.urandom(8).hex().encode("ascii")
         self._count = 0
         self._buffer = b""
+        self._skipped = False
+        """Whether a line end was skipped since the last request: one is forgiven, however it came."""
         self._body: Body | None = None
         self._held = False
         self._state = _IDLE
@@ -89,9 +91,10 @@ class Downstream(ClientConnection):
                 break
             if data.startswith(b"\r\n", at):  # a stray line end before a request (RFC 9112 §2.2)
                 at += 2
-                if data.startswith(b"\r\n", at):
+                if self._skipped:
                     self._refuse_head(BadMessage(Reason.BAD_REQUEST, "empty lines before a request"))
                     return
+                self._skipped = True
                 continue
             try:
                 at = self._take(data, at)
@@ -133,6 +136,7 @@ class Downstream(ClientConnection):
         began = perf_counter()
         head = self._parser.parse(data[at:end] if at or end < len(data) else data)
         self._state = _ANSWER
+        self._skipped = False
         self._begin(head, began)
         exchange = self._exchange
         if exchange is None:

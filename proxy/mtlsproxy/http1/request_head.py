@@ -112,7 +112,7 @@ class RequestHeadParser:
     def check_partial(self, data: bytes | bytearray) -> None:
         """`data` has no empty line yet. Raises BadMessage when it can no longer become a head within the limits."""
         end = data.find(b"\r\n")
-        line = len(data) if end < 0 else end
+        line = len(data) - data.endswith(b"\r") if end < 0 else end  # that CR may be half of the line's end
         if line > self._limits.request_line:
             raise BadMessage(Reason.URI_TOO_LONG, f"a request line of more than {self._limits.request_line} bytes")
         # Behind the request line come the fields and at most one byte of the empty line, else it would be whole.

@@ -88,7 +88,7 @@ def test_an_accepted_client_is_answered_to_the_letter(material: Material) -> Non
     status, answer = explained("--cert", alice.certificate, "--trust-anchors", material.anchors)
     assert status == 0
     assert list(answer)[:5] == ["accepted", "reason", "subject", "fingerprint_sha256", "checks"]
-    assert list(answer)[5:] == ["issuer", "serial", "truststore", "listener", "route", "at", "not_asked"]
+    assert list(answer)[5:] == ["issuer", "serial", "truststore", "listener", "route", "at", "not_asked", "sources"]
     assert (answer["issuer"], answer["serial"]) == ("CN=Partner CA", serial_of(alice.leaf))
     assert (answer["truststore"], answer["listener"], answer["route"]) == ("default", None, None)
     assert answer["accepted"] is True
@@ -177,25 +177,21 @@ def test_a_revoked_client_is_refused_by_its_crl_and_without_one_nobody_asks(
     assert (status, results(answer)["revocation"]) == (0, "skipped")
 
 
-def test_what_only_a_proxy_asks_is_said(routed: Tree, write: Write, material: Material) -> None:
-    """`explain` fetches nothing: its revocation_unknown is not the proxy's, and it says so."""
+def test_what_nobody_asked_is_said(routed: Tree, write: Write, material: Material, tmp_path: Path) -> None:
+    """Without a copy in state_dir the answer is not the proxy's, and explain says so. See sources/test_explained.py."""
     alice = material.dev_client("explain-url", "DNS:url.example")
     url = "http://127.0.0.1:9/clients.crl"
-    routed["truststores"]["dev"]["revocation"] = {
-        "mode": "hard_fail",
-        "crl": {"sources": [url]},
-        "ocsp": {"enabled": True},
-    }
+    routed["state_dir"] = str(tmp_path / "state")
+    routed["truststores"]["dev"]["revocation"] = {"mode": "hard_fail", "crl": {"sources": [url]}}
     arguments = ("--cert", alice.certificate, "--config", write(routed), "--truststore", "dev")
     status, answer = explained(*arguments)
-    assert (status, answer["reason"]) == (1, "revocation_unknown")
-    assert answer["not_asked"] == [url, "OCSP (the responder that the certificate names)"]
-    assert f"explain asks no URL; a proxy also asks {url}, OCSP" in explain(*arguments).stdout
+    assert (status, answer["reason"], answer["not_asked"]) == (1, "revocation_unknown", [url])
+    assert f"not asked   {url}: no copy of it is kept in {tmp_path / 'state' / 'crls'}" in explain(*arguments).stdout
     routed["truststores"]["dev"]["revocation"]["mode"] = "off"
     write(routed)
     status, answer = explained(*arguments)
-    assert (status, answer["not_asked"]) == (0, [])
-    assert "explain asks no URL" not in explain(*arguments).stdout
+    assert (status, answer["not_asked"], answer["sources"]) == (0, [], [])
+    assert "not asked" not in explain(*arguments).stdout
 
 
 def test_where_an_intermediate_is_missing_the_revocation_data_to_come_is_named(

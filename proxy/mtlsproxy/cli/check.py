@@ -41,6 +41,7 @@ def command(config: Path, strict: bool, output_format: str) -> None:
     from mtlsproxy.cli.report_check import inventory, print_inventory
     from mtlsproxy.config.errors import ConfigErrors
     from mtlsproxy.config.load import load_config
+    from mtlsproxy.runtime.offline import consult
 
     now = datetime.now(UTC)
     try:
@@ -50,11 +51,12 @@ def command(config: Path, strict: bool, output_format: str) -> None:
         if output_format == "json":
             print_json({"ok": False, "file": str(config), "errors": findings(errors.errors)})
         raise BadInput(str(errors)) from errors
-    found = inventory(material, warnings, now)
+    consulted = consult(material, material.trusts, (), now, ask=False)
+    found = inventory(material, consulted, warnings, now)
     if output_format == "json":
         print_json({"ok": True, "file": str(config), "errors": [], **found})
     else:
-        print_inventory(config, found)
+        print_inventory(config, found, consulted, now)
     if strict and warnings:
         click.get_current_context().exit(STRICT)
 
@@ -62,7 +64,9 @@ def command(config: Path, strict: bool, output_format: str) -> None:
 def _load(loaded: "LoadedConfig", now: "datetime") -> "Material":
     """As a start does, short of binding and of opening logs. Raises ConfigErrors."""
     from mtlsproxy.config.errors import ConfigErrors
+    from mtlsproxy.fetch.cache import CacheError
     from mtlsproxy.runtime.material import load_material
+    from mtlsproxy.runtime.offline import usable_state_folder
     from mtlsproxy.runtime.snapshot import build_listener_contexts
     from mtlsproxy.tls.tickets import SECRET_SIZE
 
@@ -74,6 +78,10 @@ def _load(loaded: "LoadedConfig", now: "datetime") -> "Material":
         material = load_material(loaded, now)
     except ConfigErrors as found:
         raise ConfigErrors([*found.errors, *errors]) from found
+    try:
+        usable_state_folder(material)
+    except CacheError as error:
+        errors.append(loaded.error("state_dir", error.detail))
     if errors:
         raise ConfigErrors(errors)
     build_listener_contexts(material, bytes(SECRET_SIZE))  # made to be checked, not to be used

@@ -19,16 +19,20 @@ from mtlsproxy.cli.inquiry import (
     explain_verification,
 )
 from mtlsproxy.cli.report import BadInput, findings
+from mtlsproxy.cli.report_sources import missing
 from mtlsproxy.config.errors import ConfigErrors, did_you_mean
 from mtlsproxy.config.load import LoadedConfig, load_config
-from mtlsproxy.config.model import Config, Listener, Revocation
+from mtlsproxy.config.model import Config, Listener
+from mtlsproxy.reasons import Reason
 from mtlsproxy.revocation.crlset import CrlSet, ProblemKind
 from mtlsproxy.revocation.decide import RevocationPolicy
 from mtlsproxy.revocation.errors import CrlError
 from mtlsproxy.revocation.sources import SourceError, load_sources
 from mtlsproxy.runtime.material import load_material
+from mtlsproxy.runtime.offline import Consulted, consult
 from mtlsproxy.verdict.trust import DenyList, Trust
 from mtlsproxy.x509.certificate import Certificate, MalformedCertificate, held_instead, load_pem_certificates
+from mtlsproxy.x509.evidence import Result
 from mtlsproxy.x509.policy import Truststore
 
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOTALL)
@@ -70,27 +74,49 @@ def explain_by_config(
     listener: str | None,
     asked: Asked,
     at: datetime,
+    *,
+    fetch: bool = False,
 ) -> Explanation:
-    """By the truststores, and where one is asked for the route, of a configuration. Raises BadInput."""
+    """By the truststores, and where one is asked for the route, of a configuration. Raises BadInput.
+
+    fetch: ask the network for revocation data that the proxy keeps no usable copy of.
+    """
     try:
         loaded = load_config(config_file, os.environ)
-        trusts = load_material(_without_server_keys(loaded), at).trusts
+        material = load_material(_without_server_keys(loaded), at)
     except ConfigErrors as errors:
         raise BadInput(str(errors), findings(errors.errors)) from errors
+    judging = _judging(loaded.config, material.trusts, truststore, listener)
+    consulted = consult(material, judging, presented, at, ask=fetch)
+    trusts = {**material.trusts, **{name: one.trust for name, one in consulted.items()}}
     explanation = _explained(presented, loaded, trusts, truststore, listener, asked, at)
-    judge = loaded.config.truststores.get(explanation.truststore or "")
-    return dataclasses.replace(explanation, not_asked=tuple(_urls(judge.revocation)) if judge else ())
+    found = consulted.get(explanation.truststore or "")
+    return explanation if found is None else _with_sources(explanation, found)
 
 
-def _urls(revocation: Revocation | None) -> Iterator[str]:
-    """What a proxy asks over the network."""
-    if revocation is None or revocation.mode == "off":
-        return
-    yield from (source for source in revocation.crl.sources if isinstance(source, str))
-    if revocation.crl.distribution_points:
-        yield "the distribution points that certificates name"
-    if revocation.ocsp.enabled:
-        yield f"OCSP ({revocation.ocsp.responder or 'the responder that the certificate names'})"
+def _judging(
+    config: Config, trusts: Mapping[str, Trust], truststore: str | None, listener: str | None
+) -> tuple[str, ...]:
+    """The truststores that may be asked about the client, the first one first."""
+    if truststore is not None:
+        return (truststore,) if truststore in trusts else ()
+    listeners = [each for each in config.listeners if listener in (None, each.name)]
+    return tuple(dict.fromkeys(name for each in listeners for name in each.client_auth.truststores))
+
+
+def _with_sources(explanation: Explanation, consulted: Consulted) -> Explanation:
+    """Where the answer may be another once all are asked, that is the first thing to do."""
+    explanation = dataclasses.replace(explanation, consulted=consulted)
+    if explanation.verdict.reason is Reason.REVOKED or not (others := missing(consulted)):
+        return explanation
+    advice = f"run again with --fetch, which asks {', '.join(others)} as the proxy does"
+    checks = tuple(
+        dataclasses.replace(check, fix=f"{advice}; if that changes nothing: {check.fix}")
+        if check.name == "revocation" and check.result is Result.FAIL
+        else check
+        for check in explanation.checks
+    )
+    return dataclasses.replace(explanation, checks=checks)
 
 
 def _explained(

@@ -54,6 +54,7 @@ Examples:
   mtlsproxy explain --cert alice.pem --config mtlsproxy.yaml
   mtlsproxy explain --cert alice.pem --config mtlsproxy.yaml --method GET --path /orders --host api.example.org
   mtlsproxy explain --cert alice.pem --config mtlsproxy.yaml --route orders --at 2030-01-01T00:00:00Z
+  mtlsproxy explain --cert alice.pem --config mtlsproxy.yaml --fetch
   mtlsproxy explain --cert alice.pem --trust-anchors client-ca.pem --crl crls/*.pem --format json
 
 \b
@@ -79,6 +80,12 @@ Exit status: 0 accepted; 1 refused; 2 the input is wrong.""",
     help="With --trust-anchors: CRLs; makes revocation hard_fail.",
 )
 @click.option("--at", callback=_instant, metavar="RFC3339", help="Judge as if it were then. Default: now.")
+@click.option(
+    "--fetch",
+    is_flag=True,
+    help="With --config: ask the network, once and as the proxy would, for CRLs that it keeps no usable copy of, and "
+    "for OCSP answers. Without it only its copies in state_dir are read.",
+)
 @click.option("--request-id", metavar="ID", hidden=True)
 @click.option("--admin", metavar="URL", hidden=True)
 @format_option
@@ -94,13 +101,15 @@ def command(
     trust_anchors: tuple[Path, ...],
     crls: tuple[Path, ...],
     at: datetime,
+    fetch: bool,
     request_id: str | None,
     admin: str | None,
     output_format: str,
 ) -> None:
     """Show every check that a client certificate passes or fails, by the code that judges connections.
 
-    The certificate's key is not needed: whether the client holds it is settled in the handshake alone.
+    The certificate's key is not needed: whether the client holds it is settled in the handshake alone. Of revocation it
+    knows what the proxy keeps in state_dir, without disturbing it; with --fetch also what the network says now.
     """
     from mtlsproxy.cli.report_explain import print_explanation
 
@@ -110,8 +119,12 @@ def command(
         if certificate is None:
             raise click.UsageError("give the client's certificate with --cert")
         _refuse_contradictions(config_file, trust_anchors, crls, (truststore, listener, route, path, method, host))
+        if fetch and config_file is None:
+            raise click.UsageError("--fetch asks what a configuration names: give --config")
         asked = _asked(route, path, method, host)
-        explanation = _explain(certificate, config_file, (truststore, listener), asked, trust_anchors, crls, at)
+        explanation = _explain(
+            certificate, config_file, (truststore, listener), asked, trust_anchors, crls, at, fetch=fetch
+        )
     print_explanation(explanation, output_format)
     click.get_current_context().exit(0 if explanation.accepted else REFUSED)
 
@@ -124,13 +137,15 @@ def _explain(
     trust_anchors: tuple[Path, ...],
     crls: tuple[Path, ...],
     at: datetime,
+    *,
+    fetch: bool,
 ) -> "Explanation":
     """where: truststore and listener. Raises BadInput."""
     from mtlsproxy.cli import evidence
 
     presented = evidence.read_chain(certificate)
     if config_file is not None:
-        return evidence.explain_by_config(presented, config_file, *where, asked, at)
+        return evidence.explain_by_config(presented, config_file, *where, asked, at, fetch=fetch)
     return evidence.explain_by_files(presented, trust_anchors, crls, at)
 
 

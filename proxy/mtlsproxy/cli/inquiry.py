@@ -10,6 +10,7 @@ from mtlsproxy.access.router import NoMatch, Router
 from mtlsproxy.config.model import Config, Listener
 from mtlsproxy.identity.render import UnrenderableIdentity, render
 from mtlsproxy.reasons import Reason
+from mtlsproxy.runtime.offline import Consulted
 from mtlsproxy.tls.names import covers
 from mtlsproxy.verdict.judge import Verdict, judge
 from mtlsproxy.verdict.trust import Trust
@@ -56,7 +57,8 @@ class Explanation:
 
     reason: why not; with `enforced` False shadow mode lets it pass although (as in the access log). detail: one
     sentence. checks: all of CHECK_NAMES, in their order. identity: the header lines that the upstream would get.
-    listener, route: which were asked, where any were. not_asked: sources of revocation that only the proxy asks.
+    listener, route: which were asked, where any were. consulted: what is known of revocation over the network; None
+    where the truststore asks nobody there.
     """
 
     verdict: Verdict
@@ -69,7 +71,7 @@ class Explanation:
     listener: str | None = None
     route: str | None = None
     identity: bytes = b""
-    not_asked: tuple[str, ...] = ()
+    consulted: Consulted | None = None
 
     @property
     def accepted(self) -> bool:

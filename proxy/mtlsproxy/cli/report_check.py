@@ -9,11 +9,13 @@ from rich.text import Text
 from rich.tree import Tree
 
 from mtlsproxy.access.matcher import compile_match
+from mtlsproxy.cli import report_sources
 from mtlsproxy.cli.report import days_left, findings, in_days, line, moment, print_tree, text, tree
 from mtlsproxy.config.errors import ConfigWarning
 from mtlsproxy.config.model import Config, Listener, Match, Route
 from mtlsproxy.revocation.crl import Crl
 from mtlsproxy.runtime.material import Material
+from mtlsproxy.runtime.offline import Consulted
 from mtlsproxy.tls import native
 from mtlsproxy.tls.credentials import Credential
 from mtlsproxy.verdict.trust import Trust
@@ -23,13 +25,16 @@ from mtlsproxy.x509.checks import eku_name
 Inventory = dict[str, Any]
 
 
-def inventory(material: Material, warnings: Iterable[ConfigWarning], at: datetime) -> Inventory:
-    """Everything that a start would work with, as of `at`."""
+def inventory(
+    material: Material, consulted: Mapping[str, Consulted], warnings: Iterable[ConfigWarning], at: datetime
+) -> Inventory:
+    """Everything that a start would work with, as of `at`. consulted: copies of CRL URLs, by truststore."""
     config = material.loaded.config
     return {
         "listeners": [_listener(listener, material.credentials[listener.name], at) for listener in config.listeners],
         "truststores": [
-            _truststore(trust, len(config.truststores[name].deny), at) for name, trust in material.trusts.items()
+            _truststore(trust, consulted.get(name), len(config.truststores[name].deny), at)
+            for name, trust in material.trusts.items()
         ],
         "routes": [_route(route, config) for route in config.routes],
         "upstreams": [
@@ -76,7 +81,7 @@ def _certificate(certificate: Certificate, at: datetime) -> Inventory:
     }
 
 
-def _truststore(trust: Trust, denied: int, at: datetime) -> Inventory:
+def _truststore(trust: Trust, consulted: Consulted | None, denied: int, at: datetime) -> Inventory:
     policy = trust.truststore.policy
     pending = {crl for group in trust.crls.pending.values() for crl in group}
     return {
@@ -87,6 +92,7 @@ def _truststore(trust: Trust, denied: int, at: datetime) -> Inventory:
         "spiffe_trust_domain": policy.spiffe_trust_domain,
         "revocation": {"mode": trust.revocation.mode, "scope": trust.revocation.scope},
         "crls": [_crl(crl, at, pending=crl in pending) for crl in trust.crls.crls],
+        "crl_urls": [report_sources.list_as_json(found) for found in consulted.lists] if consulted else [],
         "deny": denied,
     }
 
@@ -127,13 +133,17 @@ def _entries(matches: Iterable[Match]) -> list[str]:
 # -- for people ----------------------------------------------------------------------------------------------------
 
 
-def print_inventory(file: Path, found: Inventory) -> None:
+def print_inventory(file: Path, found: Inventory, consulted: Mapping[str, Consulted], at: datetime) -> None:
     warnings = found["warnings"]
     number = f"{len(warnings)} warning{'s' if len(warnings) != 1 else ''}" if warnings else "no warnings"
+    copies = {name: list(report_sources.show(one, at)) for name, one in consulted.items()}
     print_tree(
         line((f"{file}: no errors, {number}", "bold yellow" if warnings else "bold green")),
         tree(line(("listeners", "bold")), map(_show_listener, found["listeners"])),
-        tree(line(("truststores", "bold")), map(_show_truststore, found["truststores"])),
+        tree(
+            line(("truststores", "bold")),
+            (_show_truststore(t, copies.get(t["name"], [])) for t in found["truststores"]),
+        ),
         tree(line(("routes", "bold"), "(the first that matches decides)"), map(_show_route, found["routes"])),
         tree(line(("upstreams", "bold")), map(_show_upstream, found["upstreams"])),
         line(("admin", "bold"), *_show_admin(found["admin"])),
@@ -168,7 +178,8 @@ def _ends(when: str, days: int, soon: int = _SOON_DAYS) -> tuple[str, tuple[str,
     return f"until {when}", (f"({in_days(days)})", style)
 
 
-def _show_truststore(truststore: Mapping[str, Any]) -> Tree:
+def _show_truststore(truststore: Mapping[str, Any], copies: Iterable[Text]) -> Tree:
+    """copies: lines on its CRL URLs."""
     revocation = truststore["revocation"]
     mode = revocation["mode"] if revocation["mode"] == "off" else f"{revocation['mode']}, {revocation['scope']}"
     domain = truststore["spiffe_trust_domain"]
@@ -179,6 +190,7 @@ def _show_truststore(truststore: Mapping[str, Any]) -> Tree:
         *([text(f"leaves of SPIFFE trust domain {domain}")] if domain else []),
         text(f"revocation {mode}"),
         *map(_show_crl, truststore["crls"]),
+        *copies,
         *([text(f"deny: {truststore['deny']} entries")] if truststore["deny"] else []),
     ]
     return tree(line((truststore["name"], "cyan")), children)

@@ -1,8 +1,11 @@
 """How an Explanation looks."""
 
+from datetime import UTC, datetime
+
 from rich.text import Text
 from rich.tree import Tree
 
+from mtlsproxy.cli import report_sources
 from mtlsproxy.cli.inquiry import Explanation
 from mtlsproxy.cli.report import line, moment, print_json, print_tree, text, tree
 from mtlsproxy.x509.certificate import Certificate, serial_hex
@@ -23,7 +26,7 @@ def print_explanation(explanation: Explanation, output_format: str) -> None:
 
 def as_json(explanation: Explanation) -> dict[str, object]:
     """The shape that interfaces.md fixes, and after it what else is known."""
-    leaf = explanation.verdict.leaf
+    leaf, consulted = explanation.verdict.leaf, explanation.consulted
     return {
         "accepted": explanation.accepted,
         "reason": explanation.reason,
@@ -45,7 +48,8 @@ def as_json(explanation: Explanation) -> dict[str, object]:
         "listener": explanation.listener,
         "route": explanation.route,
         "at": moment(explanation.at),
-        "not_asked": list(explanation.not_asked),
+        "not_asked": list(report_sources.missing(consulted)) if consulted else [],
+        "sources": report_sources.as_json(consulted) if consulted else [],
     }
 
 
@@ -69,10 +73,9 @@ def _facts(explanation: Explanation) -> list[Tree | Text]:
     where += [f"listener {explanation.listener}"] if explanation.listener else []
     where += [f"route {explanation.route}"] if explanation.route else []
     facts.append(text(", ".join(where)))
-    if explanation.not_asked:
-        # Else "revocation_unknown" here is taken for what a proxy says that has fetched its lists.
-        words = f"explain asks no URL; a proxy also asks {', '.join(explanation.not_asked)}, and may know more"
-        facts.append(line(("note", "yellow"), words))
+    if explanation.consulted is not None:
+        shown = report_sources.show(explanation.consulted, datetime.now(UTC))
+        facts += [tree(text("revocation data over the network"), shown)] if shown else []
     if explanation.identity:
         lines = explanation.identity.decode("ascii").removesuffix("\r\n").split("\r\n")
         facts.append(tree(text("the upstream is told"), (text(header, "cyan") for header in lines)))

@@ -10,6 +10,7 @@ indexing     lists to index files, index files to mapped lists
 messages     what the proxy and the helper process say to each other
 helper       the helper process: fetches, verifies, indexes
 client       the proxy's side of it
+once         a URL looked at once, without a proxy
 ocsp_client  OCSP answers, asked for once and kept until they end
 
 `http` and what imports it load aiohttp, which takes a tenth of a second: import them before serving begins.

@@ -25,6 +25,7 @@ UNUSED_FOR = timedelta(days=30)
 
 _ABANDONED_AFTER = timedelta(hours=1)
 _FORMAT = 1
+_TRIES = 3  # at reading a copy that is being replaced
 _MAX_DESCRIPTION = 16 * 1024
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,52 @@ def private_folder(folder: Path) -> Path:
     return folder
 
 
+def copy_key(scope: str, url: str) -> str:
+    """The name of a copy: the same URL may be judged by other rules in another scope."""
+    return sha256(f"{scope}\0{url}".encode()).hexdigest()[:32]
+
+
+def readable_folder(folder: Path) -> Path:
+    """`folder` as somebody else's, to be read alone: nothing is made, and it may be missing. Raises CacheError when
+    others could write to it, whoever it belongs to."""
+    try:
+        mode = folder.stat().st_mode
+    except FileNotFoundError:
+        return folder
+    except OSError as error:
+        raise CacheError(f"{folder}: cannot be read: {error.strerror}") from error
+    if not stat.S_ISDIR(mode):
+        raise CacheError(f"{folder}: is no folder; correct state_dir")
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise CacheError(f"{folder}: others can write to it: chmod go-w {folder}")
+    return folder
+
+
+def read_copy(folder: Path, key: str) -> tuple[Copy, bytes] | None:
+    """The copy of `key` and its data; None where there is none. Changes nothing and takes no lock: a copy is replaced
+    whole. Raises CacheError for one that was damaged or cannot be read."""
+    pointer = folder / f"{key}.json"
+    for _ in range(_TRIES):
+        try:
+            copy = _described(folder, key, _read(pointer, _MAX_DESCRIPTION))
+        except FileNotFoundError:
+            return None
+        except PermissionError as error:
+            raise CacheError(f"{pointer}: this kept copy cannot be read: {error.strerror}") from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CacheError(f"{pointer}: this kept copy is damaged and is not used: {error}") from error
+        try:
+            data = copy.path.read_bytes()
+        except FileNotFoundError:
+            continue  # replaced twice since the pointer was read
+        except OSError as error:
+            raise CacheError(f"{copy.path}: this kept copy cannot be read: {error.strerror}") from error
+        if sha256(data).hexdigest() != copy.sha256:
+            raise CacheError(f"{copy.path}: this kept copy is damaged and is not used: its digest differs")
+        return copy, data
+    return None
+
+
 def write_atomically(path: Path, pieces: Iterable[bytes | memoryview], *, durable: bool = True) -> None:
     """Make or replace `path`, mode 0600: whoever opens it finds the old content or the new.
 
@@ -110,10 +157,7 @@ class Cache:
         self.folder = private_folder(folder)
         self._limit = limit
 
-    @staticmethod
-    def key(scope: str, url: str) -> str:
-        """The name of a copy: the same URL may be judged by other rules in another scope."""
-        return sha256(f"{scope}\0{url}".encode()).hexdigest()[:32]
+    key = staticmethod(copy_key)
 
     @contextmanager
     def lock(self, key: str) -> Iterator[bool]:
@@ -132,19 +176,11 @@ class Cache:
 
     def load(self, key: str) -> tuple[Copy, bytes] | None:
         """The copy and its data; None where there is none, or where it was damaged (which is logged)."""
-        pointer = self.folder / f"{key}.json"
         try:
-            copy = self._described(key, _read(pointer, _MAX_DESCRIPTION))
-            data = copy.path.read_bytes()
-        except FileNotFoundError:
+            return read_copy(self.folder, key)
+        except CacheError as error:
+            log.warning("%s", error.detail)
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            log.warning("%s: this kept copy is damaged and is not used: %s", pointer, error)
-            return None
-        if sha256(data).hexdigest() != copy.sha256:
-            log.warning("%s: this kept copy is damaged and is not used: its digest differs", copy.path)
-            return None
-        return copy, data
 
     def store(self, key: str, url: str, data: bytes, at: datetime, etag: str | None, last_modified: str | None) -> Copy:
         """Keep `data`, and the copy before it until the next one comes: somebody may be about to open that."""
@@ -191,7 +227,7 @@ class Cache:
 
     def _known_digest(self, key: str) -> str:
         try:
-            return self._described(key, _read(self.folder / f"{key}.json", _MAX_DESCRIPTION)).sha256[:16]
+            return _described(self.folder, key, _read(self.folder / f"{key}.json", _MAX_DESCRIPTION)).sha256[:16]
         except (OSError, ValueError, KeyError, TypeError):
             return ""  # nothing known, or damaged: nothing to keep
 
@@ -200,16 +236,17 @@ class Cache:
             if path.name[len(key) + 1 :][:16] not in keep:
                 path.unlink(missing_ok=True)
 
-    def _described(self, key: str, data: bytes) -> Copy:
-        known = json.loads(data)
-        if known["format"] != _FORMAT:
-            raise ValueError(f"it has the format {known['format']!r}")
-        fetched_at = datetime.fromisoformat(known["fetched_at"]).astimezone(UTC)
-        digest = str(known["sha256"])
-        if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
-            raise ValueError("its digest is none")
-        path = self.folder / f"{key}-{digest[:16]}.crl"
-        return Copy(str(known["url"]), path, digest, fetched_at, _text(known["etag"]), _text(known["last_modified"]))
+
+def _described(folder: Path, key: str, data: bytes) -> Copy:
+    known = json.loads(data)
+    if known["format"] != _FORMAT:
+        raise ValueError(f"it has the format {known['format']!r}")
+    fetched_at = datetime.fromisoformat(known["fetched_at"]).astimezone(UTC)
+    digest = str(known["sha256"])
+    if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
+        raise ValueError("its digest is none")
+    path = folder / f"{key}-{digest[:16]}.crl"
+    return Copy(str(known["url"]), path, digest, fetched_at, _text(known["etag"]), _text(known["last_modified"]))
 
 
 def _text(value: object) -> str | None:

@@ -16,13 +16,14 @@ from urllib.parse import urlsplit
 
 from mtlsproxy.config.model import Revocation
 from mtlsproxy.fetch.cache import CacheError
-from mtlsproxy.fetch.client import CrlEvent, FetchClient, HelperFailed, Subscription
+from mtlsproxy.fetch.client import CrlEvent, FetchClient, HelperFailed
 from mtlsproxy.fetch.messages import CrlUrl
 from mtlsproxy.fetch.rules import FetchRules
 from mtlsproxy.revocation.crl import Crl, CrlError, verify_crl
 from mtlsproxy.revocation.policy import OcspPolicy
 from mtlsproxy.revocation.sources import LoadedCrls, SourceError
 from mtlsproxy.runtime.gauges import crl_labels
+from mtlsproxy.runtime.hub import Hub, Subscribed
 from mtlsproxy.runtime.lists import Source
 from mtlsproxy.runtime.material import Material
 from mtlsproxy.telemetry.metrics import Metrics
@@ -51,7 +52,7 @@ class Feed:
     """Of one truststore. Also its `DistributionPoints`: which URLs of certificates were asked."""
 
     def __init__(
-        self, name: str, config: Revocation, trust: Trust, anchors_pem: str, feeds: "Feeds", before: "Feed | None"
+        self, name: str, config: Revocation, trust: Trust, anchors_pem: str, feeds: Hub, before: "Feed | None"
     ) -> None:
         """before: of the same truststore, in use until now and closed next. What it knows counts until this one has
         heard for itself: a reload of other settings must shut nobody out for a moment."""
@@ -61,7 +62,7 @@ class Feed:
         self._issuers = (*trust.truststore.anchors, *trust.truststore.intermediates)
         urls = [source for source in config.crl.sources if isinstance(source, str)]
         self._rules = rules_of(config, urls, anchors_pem, config.fetch.timeout)
-        self._subscriptions: dict[_Key, Subscription] = {}
+        self._subscriptions: dict[_Key, Subscribed] = {}
         """By URL and the fingerprint of the issuer whose certificates name it, "" for a configured URL: who is the
         first to name a URL must not decide whose lists may come from it."""
         self._given_up: set[_Key] = set()

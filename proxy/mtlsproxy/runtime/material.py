@@ -14,7 +14,7 @@ from mtlsproxy.config.errors import ConfigErrors, ConfigWarning
 from mtlsproxy.config.load import LoadedConfig, UnreadableFile, load_deny_file
 from mtlsproxy.config.model import Config, DenyEntry, Listener
 from mtlsproxy.config.model import Truststore as TruststoreConfig
-from mtlsproxy.revocation.crlset import CrlSet
+from mtlsproxy.revocation.crlset import CrlSet, Problem
 from mtlsproxy.revocation.sources import load_sources
 from mtlsproxy.runtime.denials import DenialsError, read_denials, state_folder
 from mtlsproxy.runtime.lists import Known, Lists, LoadCrls, Source, load_lists, revocation_policy
@@ -59,13 +59,17 @@ class Material:
         """The same with what has been fetched: lists beside those of files, and OCSP answers to look up."""
         trusts = dict(self.trusts)
         for name, source in sources.items():
-            trust = trusts[name]
-            issuers = (*trust.truststore.anchors, *trust.truststore.intermediates, *source.issuers)
-            crls, problems = CrlSet.build((*self.lists[name].loaded, *source.crls), issuers, trust.crls)
+            trusts[name], problems = self.trust_with(name, source)
             for problem in problems:
                 log.warning("truststore %s: %s", name, problem.detail)
-            trusts[name] = dataclasses.replace(trust, crls=crls, ocsp=source.ocsp, points=source.points)
         return dataclasses.replace(self, trusts=trusts)
+
+    def trust_with(self, name: str, source: Source) -> tuple[Trust, tuple[Problem, ...]]:
+        """One truststore with what has been fetched for it, and the lists that are left out of it."""
+        trust = self.trusts[name]
+        issuers = (*trust.truststore.anchors, *trust.truststore.intermediates, *source.issuers)
+        crls, problems = CrlSet.build((*self.lists[name].loaded, *source.crls), issuers, trust.crls)
+        return dataclasses.replace(trust, crls=crls, ocsp=source.ocsp, points=source.points), problems
 
     def with_denials(self, denials: tuple[Denial, ...]) -> "Material":
         """The same with these denials in place of its own."""

@@ -8,7 +8,16 @@ from datetime import timedelta
 import pytest
 from tests.unit.revocation.build import HOUR, NOW
 
-from mtlsproxy.fetch.cache import UNUSED_FOR, Cache, CacheError, default_folder, private_folder, write_atomically
+from mtlsproxy.fetch.cache import (
+    UNUSED_FOR,
+    Cache,
+    CacheError,
+    default_folder,
+    private_folder,
+    read_copy,
+    readable_folder,
+    write_atomically,
+)
 
 URL = "http://crl.example/a.crl"
 KEY = Cache.key("partners", URL)
@@ -24,6 +33,53 @@ def test_a_copy_survives_with_all_that_is_known_of_it(cache):
     assert Cache(cache.folder).load(KEY) == (stored, b"list")
     assert (stored.url, stored.fetched_at, stored.etag, stored.last_modified) == (URL, NOW, '"tag"', "yesterday")
     assert stored.path.read_bytes() == b"list"  # the operator's tools can read it
+
+
+def test_who_only_reads_changes_nothing_and_waits_for_no_lock(cache):
+    stored = cache.store(KEY, URL, b"list", NOW, None, None)
+
+    def seen():
+        return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in cache.folder.iterdir()}
+
+    with cache.lock(KEY):
+        before = seen()
+        assert read_copy(cache.folder, KEY) == (stored, b"list")
+        assert seen() == before
+
+
+def test_who_reads_while_a_copy_is_replaced_twice_gets_the_new_one(cache, monkeypatch):
+    """The data that the pointer named is gone by the time that it is opened."""
+    cache.store(KEY, URL, b"one", NOW, None, None)
+    real, replaced = type(cache.folder).read_bytes, []
+
+    def read_bytes(path):
+        if not replaced:
+            replaced.extend(cache.store(KEY, URL, data, NOW, None, None) for data in (b"two", b"three"))
+        return real(path)
+
+    monkeypatch.setattr(type(cache.folder), "read_bytes", read_bytes)
+    assert read_copy(cache.folder, KEY) == (replaced[1], b"three")
+
+
+def test_a_copy_that_cannot_be_read_is_no_missing_one(cache):
+    pointer = cache.folder / f"{KEY}.json"
+    pointer.mkdir()
+    with pytest.raises(CacheError, match="this kept copy"):
+        read_copy(cache.folder, KEY)
+
+
+def test_somebody_elses_folder_can_be_read_unless_others_can_write_to_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    assert readable_folder(tmp_path / "missing") == tmp_path / "missing"
+    assert not (tmp_path / "missing").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CacheError, match="is no folder"):
+        readable_folder(tmp_path / "file")
+    tmp_path.chmod(0o755)
+    assert readable_folder(tmp_path) == tmp_path
+    tmp_path.chmod(0o770)
+    with pytest.raises(CacheError, match="chmod go-w"):
+        readable_folder(tmp_path)
 
 
 def test_there_is_no_copy_of_what_was_never_stored(cache):

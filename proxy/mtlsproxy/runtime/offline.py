@@ -1,0 +1,195 @@
+"""What a proxy of a configuration knows of revocation, asked from outside: for `explain` and `check`.
+
+Each truststore's own `Feed` asks, so that what a proxy asks is asked, by its rules: the copies that it keeps in
+state_dir, and the network where that is wished. Nothing is written, and a proxy may run with the same folder.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from mtlsproxy.fetch.cache import CacheError, readable_folder
+from mtlsproxy.fetch.client import CrlEvent
+from mtlsproxy.fetch.messages import CrlUrl
+from mtlsproxy.fetch.once import Found, Lookup, look
+from mtlsproxy.fetch.slots import FetchSlots
+from mtlsproxy.revocation.crl import Crl
+from mtlsproxy.revocation.ocsp_answers import OcspAnswer, OcspAnswers, OcspFailure
+from mtlsproxy.runtime.denials import state_folder
+from mtlsproxy.runtime.feeds import Feed, fetches_lists, needs_feed
+from mtlsproxy.runtime.material import Material
+from mtlsproxy.verdict.judge import Wanted, judge
+from mtlsproxy.verdict.trust import DistributionPoints, Trust
+from mtlsproxy.x509.certificate import Certificate
+from mtlsproxy.x509.evidence import Result
+
+
+@dataclass(frozen=True, slots=True)
+class OcspAsked:
+    """What OCSP says of a certificate. answer: None where nobody was asked. responders: URLs."""
+
+    certificate: Certificate
+    issuer: Certificate
+    responders: tuple[str, ...]
+    answer: OcspAnswer | OcspFailure | None
+
+
+@dataclass(frozen=True, slots=True)
+class Consulted:
+    """trust: the truststore with all that was found. problems: of lists found that are left out of it, a sentence
+    each."""
+
+    trust: Trust
+    lists: tuple[Found, ...]
+    ocsp: tuple[OcspAsked, ...]
+    problems: tuple[str, ...]
+
+
+def consult(
+    material: Material, names: Iterable[str], presented: Sequence[bytes], at: datetime, *, ask: bool
+) -> dict[str, Consulted]:
+    """For those of the named truststores that hear of revocations over the network; others are left out.
+
+    presented: the chain (DER, leaf first) whose distribution points and responders count, () for none. ask: whether the
+    network may be asked. Runs an event loop of its own. Logs nothing; raises nothing for what it meets.
+    """
+    return asyncio.run(_consult(material, names, presented, at, ask=ask))
+
+
+def usable_state_folder(material: Material) -> None:
+    """Whether a start could keep its lists: as `Feeds.check`, and nothing is made. Raises fetch.cache.CacheError."""
+    config = material.loaded.config
+    revocations = (store.revocation for store in config.truststores.values())
+    if not any(one is not None and one.mode != "off" and fetches_lists(one) for one in revocations):
+        return
+    folder = state_folder(config.state_dir, os.environ)
+    if folder is None:
+        raise CacheError("there is no folder to keep fetched CRLs in: set state_dir")
+    readable_folder(folder)
+
+
+async def _consult(
+    material: Material, names: Iterable[str], presented: Sequence[bytes], at: datetime, *, ask: bool
+) -> dict[str, Consulted]:
+    slots = FetchSlots()
+    consulted: dict[str, Consulted] = {}
+    for name in names:
+        config = material.loaded.config.truststores[name].revocation
+        if config is None or config.mode == "off" or not needs_feed(config):
+            continue
+        trust = material.trusts[name]
+        once = _Once(
+            state_folder(material.loaded.config.state_dir, os.environ),
+            slots,
+            ask=ask and _comes_to_revocation(presented, trust, at),
+        )
+        feed = Feed(name, config, trust, material.fetch_anchors[name], once, None)
+        try:
+            consulted[name] = await _Consultation(material, name, feed, once).hold(presented, at)
+        finally:
+            await feed.close()
+    return consulted
+
+
+def _comes_to_revocation(presented: Sequence[bytes], trust: Trust, at: datetime) -> bool:
+    """Whether revocation is what the verdict depends on: for a stranger's chain nobody is asked."""
+    checks = judge(presented, [trust], at).checks
+    return any(check.name == "revocation" and check.result is not Result.SKIPPED for check in checks)
+
+
+class _Once:
+    """A `Hub` whose URLs are looked at once."""
+
+    def __init__(self, folder: Path | None, slots: FetchSlots, *, ask: bool) -> None:
+        self.ask = ask
+        self._folder = folder
+        self._slots = slots
+        self._lookups: list[Lookup] = []
+
+    def client(self) -> "_Once":
+        return self
+
+    def subscribe(self, source: CrlUrl, on_event: Callable[[CrlEvent], None]) -> Lookup:
+        looking = asyncio.get_running_loop().create_task(look(source, self._folder, self._slots, ask=self.ask))
+        lookup = Lookup(source, looking, on_event)
+        self._lookups.append(lookup)
+        return lookup
+
+    @property
+    def found(self) -> tuple[Found, ...]:
+        return tuple(lookup.found for lookup in self._lookups if lookup.found is not None)
+
+    async def settle(self) -> None:
+        """Until all has been looked at; what is found may lead to more."""
+        while waiting := [lookup for lookup in self._lookups if lookup.found is None]:
+            await asyncio.gather(*(lookup.first() for lookup in waiting))
+
+    def on_crl(self, truststore: str, event: CrlEvent) -> None:
+        """Nobody counts."""
+
+    def count_ocsp(self, truststore: str, result: str) -> None:
+        """Nobody counts."""
+
+    def changed(self) -> None:
+        """Nothing is in force that could be renewed."""
+
+
+class _Consultation:
+    """Of one truststore."""
+
+    def __init__(self, material: Material, name: str, feed: Feed, once: _Once) -> None:
+        self._material = material
+        self._name = name
+        self._feed = feed
+        self._once = once
+
+    async def hold(self, presented: Sequence[bytes], at: datetime) -> Consulted:
+        """Ask for what the verdict wants until it wants nothing else, as the data path does."""
+        await self._once.settle()
+        wanted: dict[Wanted, None] = {}
+        while news := [want for want in self._wants(presented, at) if want not in wanted]:
+            wanted.update(dict.fromkeys(news))
+            asking = news if self._once.ask else [replace(want, ocsp=False) for want in news]
+            await asyncio.gather(*map(self._feed.ensure, asking))
+            await self._once.settle()
+        ocsp = tuple(self._asked(want.certificate, want.issuer) for want in wanted if want.ocsp)
+        source = _Known(self._feed.crls, self._feed.issuers, _Answers(ocsp) if self._feed.ocsp is not None else None)
+        trust, problems = self._material.trust_with(self._name, source)
+        ours = {id(crl) for crl in source.crls}
+        said = tuple(problem.detail for problem in problems if id(problem.crl) in ours)
+        return Consulted(trust, self._once.found, ocsp, said)
+
+    def _wants(self, presented: Sequence[bytes], at: datetime) -> tuple[Wanted, ...]:
+        trust, _ = self._material.trust_with(self._name, self._feed)
+        return judge(presented, [trust], at).wanted
+
+    def _asked(self, certificate: Certificate, issuer: Certificate) -> OcspAsked:
+        assert self._feed.ocsp is not None  # else nobody would have wanted an answer
+        configured = self._feed.config.ocsp.responder
+        responders = certificate.ocsp_urls if configured is None else (configured,)
+        return OcspAsked(certificate, issuer, responders, self._feed.ocsp.get(certificate, issuer))
+
+
+class _Answers:
+    """An `OcspAnswers` of what was asked once."""
+
+    def __init__(self, asked: Iterable[OcspAsked]) -> None:
+        self._answers: Mapping[tuple[Certificate, Certificate], OcspAnswer | OcspFailure | None] = {
+            (one.certificate, one.issuer): one.answer for one in asked
+        }
+
+    def get(self, certificate: Certificate, issuer: Certificate) -> OcspAnswer | OcspFailure | None:
+        return self._answers.get((certificate, issuer))
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A `lists.Source` that asks for nothing more."""
+
+    crls: tuple[Crl, ...]
+    issuers: tuple[Certificate, ...]
+    ocsp: OcspAnswers | None
+    points: DistributionPoints | None = None

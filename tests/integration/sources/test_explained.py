@@ -11,7 +11,7 @@ from tests.integration.certificates import Identity, identity, issue, pem
 from tests.integration.harness import Tree, eventually
 from tests.integration.sources.conftest import HOUR, Ca, Run, Site, now, points, responders
 from tests.integration.sources.web import Web
-from tests.unit.revocation.build import authority
+from tests.unit.revocation.build import authority, delta_of, freshest
 
 from mtlsproxy.cli import cli
 
@@ -435,3 +435,21 @@ def test_time_can_be_moved_for_what_is_kept(
     later = (now() + timedelta(days=2)).isoformat().replace("+00:00", "Z")
     assert operator.outcome(alice) == "ok"
     assert operator.outcome(alice, "--at", later) == "revocation_unknown"
+
+
+# -- deltas ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_delta_that_a_list_names_is_read_and_asked_for_too(
+    run: Run, tree: Tree, operator: Operator, ca: Ca, crl: Tree, server: Web
+) -> None:
+    """RFC 5280 §5.2.6: who is revoked in the delta alone is revoked."""
+    alice, revoked = ca.client("alice"), ca.client("revoked")
+    server.give("/ca.crl", ca.crl(number=1, extensions=(freshest(server.url("/delta.crl")),)))
+    server.give("/delta.crl", ca.crl(revoked, number=2, extensions=(delta_of(1),)))
+    assert [operator.outcome(client, "--fetch") for client in (alice, revoked)] == ["ok", "revoked"]
+    site = run(tree)
+    eventually(lambda: site.outcome(revoked) == "revoked")
+    server.down()
+    assert [assert_agree(site, operator, client) for client in (alice, revoked)] == ["ok", "revoked"]
+    assert "kept copy   delta CRL of CN=Online CA, number 2, from " in operator.text(alice)

@@ -89,12 +89,11 @@ def _load(loaded: "LoadedConfig", now: "datetime") -> "Material":
 
 
 def _warnings(material: "Material") -> "tuple[ConfigWarning, ...]":
-    """The material's, those of entries that match nobody, and what this Python cannot do of what the file asks for."""
-    from mtlsproxy.cli.issuers import unknown_issuers
+    """The material's, and what this Python cannot do of what the file asks for."""
     from mtlsproxy.config.errors import ConfigWarning
     from mtlsproxy.tls import native
 
-    found = {*material.warnings, *unknown_issuers(material)}
+    found = set(material.warnings)
     missing = native.unavailable_because()
     if missing is not None:
         asking = [n for n, x in enumerate(material.loaded.config.listeners) if x.client_auth.advertise_ca_names]

@@ -36,7 +36,8 @@ REMEMBERED = 10_000
 """Certificates whose answers are kept; the longest unused go first."""
 
 FAILURE_KEPT = timedelta(seconds=30)
-"""How long after a failure nobody asks again about that certificate: a client that reconnects costs no new timeout."""
+"""How long after a failure nobody asks again about that certificate: a client that reconnects costs no new timeout.
+Nor after an answer that is over as it comes, as those of a responder are whose clock is behind."""
 
 RESPONDERS_TRIED = 2
 """Of those that a certificate names, each for its share of the time: a dead one must not take it all."""
@@ -55,13 +56,14 @@ _chance = Random()  # noqa: S311 - spreads load, guards nothing
 
 class _Entry:
     """What is known about one certificate. answer: the last one, however old. failure: of the last try, if it failed.
-    used: whether somebody asked since the answer came."""
+    came: when the answer did. used: whether somebody asked since."""
 
-    __slots__ = ("answer", "failure", "pair", "timer", "used")
+    __slots__ = ("answer", "came", "failure", "pair", "timer", "used")
 
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
         self.answer: OcspAnswer | None = None
+        self.came = datetime.min.replace(tzinfo=UTC)
         self.failure: OcspFailure | None = None
         self.used = False
         self.timer: asyncio.TimerHandle | None = None
@@ -101,8 +103,8 @@ class OcspClient:
         self._flights: dict[_Key, asyncio.Task[None]] = {}
 
     def get(self, certificate: Certificate, issuer: Certificate) -> OcspAnswer | OcspFailure | None:
-        """What is known, at once. Of an answer that has ended, the failure to get a new one, where that is recent; but
-        `revoked` stays until another answer comes."""
+        """What is known, at once. None also where a newer answer is due and was not asked for yet. Of an answer that
+        has ended, the failure to get another, where that is recent; but `revoked` stays until another answer comes."""
         key = _key(certificate, issuer)
         entry = self._entries.get(key)
         if entry is None:
@@ -110,8 +112,10 @@ class OcspClient:
         self._entries.move_to_end(key)
         entry.used = True
         now, answer = self._now(), entry.answer
-        if answer is not None and (answer.status == "revoked" or now <= answer.expires):
+        if answer is not None and answer.status == "revoked":
             return answer
+        if answer is not None and now <= answer.expires:
+            return None if _is_due(entry, now) else answer
         return entry.failure if _is_recent(entry.failure, now) else answer
 
     async def ensure(self, wanted: Iterable[Pair]) -> None:
@@ -135,7 +139,7 @@ class OcspClient:
         if entry is None:
             return True
         now = self._now()
-        fresh = entry.answer is not None and now <= entry.answer.expires
+        fresh = entry.answer is not None and now <= entry.answer.expires and not _is_due(entry, now)
         return not fresh and not _is_recent(entry.failure, now)
 
     def _flight(self, pair: Pair) -> "asyncio.Task[None]":
@@ -207,9 +211,8 @@ class OcspClient:
         self._count(answer.status)
         entry = self._entry(key, pair)
         before = entry.answer
-        entry.answer, entry.failure, entry.used = answer, None, False
-        left = (answer.expires - self._now()).total_seconds()
-        self._renew_in(entry, left * _chance.uniform(*_RENEW_AT))
+        entry.answer, entry.failure, entry.used, entry.came = answer, None, False, self._now()
+        self._renew_in(entry, _left(answer, entry.came) * _chance.uniform(*_RENEW_AT))
         if before is not None and before.status != answer.status:
             self._changed()
 
@@ -219,7 +222,7 @@ class OcspClient:
         entry.failure = OcspFailure(detail, self._now())
         if entry.answer is None:
             return
-        left = (entry.answer.expires - self._now()).total_seconds()
+        left = _left(entry.answer, entry.failure.at)
         if left > 0 or entry.answer.status == "revoked":
             entry.used = True  # that renewal was wanted, and still is
             # `revoked` stays in force past its end, and a hold may have been lifted meanwhile.
@@ -251,6 +254,19 @@ def _key(certificate: Certificate, issuer: Certificate) -> _Key:
 
 def _is_recent(failure: OcspFailure | None, now: datetime) -> bool:
     return failure is not None and timedelta(0) <= now - failure.at < FAILURE_KEPT
+
+
+def _is_due(entry: _Entry, now: datetime) -> bool:
+    """Whether a newer answer should be there, and nobody has just tried to get it."""
+    answer = entry.answer
+    if answer is None or now <= answer.due or _is_recent(entry.failure, now):
+        return False
+    return not timedelta(0) <= now - entry.came < FAILURE_KEPT
+
+
+def _left(answer: OcspAnswer, now: datetime) -> float:
+    """Seconds until a newer one is due; where it is overdue, until this one counts no more."""
+    return ((answer.due if now < answer.due else answer.expires) - now).total_seconds()
 
 
 def _stop(entry: _Entry) -> None:

@@ -54,8 +54,13 @@ def _judge(certificate: Certificate, issuer: Certificate, answer: OcspAnswer, at
                       at + OCSP_RETRY, wanted=True)  # fmt: skip
     if answer.status == "unknown":
         fix = f"have {issuer.subject} tell its OCSP responder of the certificate"
-        return Answer("unknown", "none", f"{name} is unknown to the {source}", fix, answer.expires)
-    return Answer("good", "ocsp", f"{name} is good by {source}", deadline=answer.expires, freshness="fresh")
+        return Answer("unknown", "none", f"{name} is unknown to the {source}", fix, _deadline(answer, at))
+    return Answer("good", "ocsp", f"{name} is good by {source}", deadline=_deadline(answer, at), freshness="fresh")
+
+
+def _deadline(answer: OcspAnswer, at: datetime) -> datetime:
+    """When to look for the next answer, which tells of connections that stay open, too."""
+    return answer.due if at < answer.due else answer.expires
 
 
 def _age(answer: OcspAnswer, at: datetime) -> str:

@@ -27,6 +27,12 @@ class OcspAnswer:
     expires: datetime
     delegate: Certificate | None = None
 
+    @property
+    def due(self) -> datetime:
+        """When its responder has a newer one (RFC 6960 §4.2.2.1). From then to `expires` it counts for want of that
+        alone: the clock skew excuses clocks, it does not lengthen an answer's life."""
+        return self.expires if self.next_update is None else min(self.next_update, self.expires)
+
 
 @dataclass(frozen=True, slots=True)
 class OcspFailure:

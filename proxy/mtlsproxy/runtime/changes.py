@@ -1,9 +1,10 @@
 """What a reload changed, in words: who may come in is too important for a generation number alone."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 from mtlsproxy.runtime.material import Material
-from mtlsproxy.verdict.trust import Trust
+from mtlsproxy.verdict.trust import DenyList, Trust
 
 
 def changes(old: Material, new: Material) -> Iterator[tuple[str, bool]]:
@@ -42,3 +43,21 @@ def _trust_changes(name: str, old: Trust, new: Trust) -> Iterator[tuple[str, boo
     for crl in new.crls.crls:
         if crl.sha256 not in known:
             yield f"truststore {name}: {crl.title} with {crl.entries} entries", False
+    sources = {crl.source for crl in new.crls.crls}
+    for crl in old.crls.crls:
+        if crl.source not in sources:
+            yield f"truststore {name}: {crl.title} is gone", True
+    yield from _denial_changes(name, old.deny, new.deny)
+
+
+def _denial_changes(name: str, old: DenyList, new: DenyList) -> Iterator[tuple[str, bool]]:
+    for origin, before, after in (
+        ("deny", old.configured, new.configured),
+        ("deny_file", old.from_file, new.from_file),
+    ):
+        added, removed = Counter(after) - Counter(before), Counter(before) - Counter(after)
+        if added or removed:
+            yield (
+                f"truststore {name}: {origin}: {added.total()} entries added, {removed.total()} removed, "
+                f"{len(after)} in force", True,
+            )  # fmt: skip

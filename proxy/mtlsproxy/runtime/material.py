@@ -17,6 +17,7 @@ from mtlsproxy.config.model import Truststore as TruststoreConfig
 from mtlsproxy.revocation.crlset import CrlSet, Problem
 from mtlsproxy.revocation.sources import load_sources
 from mtlsproxy.runtime.denials import DenialsError, read_denials, state_folder
+from mtlsproxy.runtime.issuers import unknown_issuers
 from mtlsproxy.runtime.lists import Known, Lists, LoadCrls, Source, load_lists, revocation_policy
 from mtlsproxy.runtime.report import Report
 from mtlsproxy.runtime.token import Token, TokenError, read_token
@@ -110,6 +111,8 @@ def load_material(
     denials = previous.denials if previous is not None else _denials(config, report, at)
     if report.errors:
         raise ConfigErrors(report.errors)
+    for path, wrong in unknown_issuers(config, trusts):
+        report.warn(path, wrong)
     warnings = tuple(sorted(set(report.warnings)))
     return Material(loaded, credentials, trusts, lists, anchors, warnings, token).with_denials(denials)
 

@@ -69,6 +69,7 @@ class Reloader:
         for result in ("success", "failure"):
             self._proxy.metrics.config_reloads_total.cell(result)  # from zero: a first failure is an increase, too
         self._proxy.metrics.config_last_reload_success_timestamp_seconds.set(value=time.time())
+        self._proxy.metrics.config_last_reload_successful.set(value=1)
         loop = self._proxy.loop
         self._tasks = [loop.create_task(self._watch()), loop.create_task(self._serve())]
 
@@ -94,6 +95,7 @@ class Reloader:
         self.last = outcome
         metrics = self._proxy.metrics
         metrics.config_reloads_total.cell("success" if outcome.ok else "failure").value += 1
+        metrics.config_last_reload_successful.set(value=float(outcome.ok))
         if outcome.ok:
             metrics.config_last_reload_success_timestamp_seconds.set(value=outcome.at.timestamp())
             log.info("reloaded: generation %d is in force", outcome.generation)

@@ -175,6 +175,10 @@ class Metrics:
             "config_last_reload_success_timestamp_seconds",
             "When the configuration in use was loaded, in Unix seconds.",
         )
+        self.config_last_reload_successful = GaugeFamily(
+            "config_last_reload_successful",
+            "1, or 0 where the last reload was refused: then files and what is in force differ.",
+        )
         self.config_info = InfoFamily("config_info", "The configuration in use, by its hash.", ("hash",))
         self.log_lines_dropped_total = CounterFamily(
             "log_lines_dropped_total", "Log lines lost because their sink was slow, full or broken.", ("log",)

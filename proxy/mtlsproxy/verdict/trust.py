@@ -94,6 +94,14 @@ class DenyList:
         return other
 
     @property
+    def configured(self) -> tuple[DenyEntry, ...]:
+        return self._configured.entries
+
+    @property
+    def from_file(self) -> tuple[DenyEntry, ...]:
+        return self._file.entries
+
+    @property
     def counts(self) -> DenyCounts:
         return DenyCounts(len(self._configured.entries), len(self._file.entries), len(self._api.entries))
 

@@ -452,6 +452,64 @@ async def test_a_renewal_that_fails_leaves_the_answer_in_use(server):
         assert asker.get() is found or now() > found.expires
 
 
+async def test_a_newer_answer_is_asked_for_when_it_is_due_and_not_only_when_the_clock_skew_is_over(server):
+    """An answer of a minute would else count for six: it ends at nextUpdate, and the skew is for clocks."""
+    minute = timedelta(minutes=1)
+    server.give("/", response(next_update=now() + minute), Content_Type=TYPE)
+    async with asking(server.url("/")) as asker:
+        found = await asker.ask()
+        asker.clock.ahead = minute / 2
+        assert await asker.ask() is found
+        server.give("/", response("revoked", next_update=now() + 3 * minute), Content_Type=TYPE)
+        asker.clock.ahead = 2 * minute
+        assert asker.get() is None  # whoever judges asks first
+        later = await asker.ask()
+        assert isinstance(later, OcspAnswer)
+        assert later.status == "revoked"
+        assert asker.changes == 1
+
+
+async def test_within_the_clock_skew_an_answer_counts_while_no_newer_one_can_be_had(server):
+    minute = timedelta(minutes=1)
+    server.give("/", response(next_update=now() + minute), Content_Type=TYPE)
+    async with asking(server.url("/")) as asker:
+        found = await asker.ask()
+        server.give("/", b"", 500)
+        asker.clock.ahead = 2 * minute
+        assert await asker.ask() is found
+        assert await asker.ask() is found
+        assert asker.counted == {"good": 1, "failure": 1}
+        asker.clock.ahead = 7 * minute
+        assert isinstance(await asker.ask(), OcspFailure)
+
+
+async def test_a_responder_whose_clock_is_behind_is_not_asked_for_each_request(server):
+    minute = timedelta(minutes=1)
+    server.give("/", response(this_update=now() - 2 * minute, next_update=now() - minute), Content_Type=TYPE)
+    async with asking(server.url("/")) as asker:
+        for _ in range(3):
+            found = await asker.ask()
+            assert isinstance(found, OcspAnswer)
+            assert found.status == "good"
+        assert asker.counted == {"good": 1}
+
+
+async def test_an_answer_with_a_next_update_is_renewed_before_that(server):
+    """Whose connection stays open hears of it: the skew that follows must not delay that."""
+    times = []
+
+    async def answer(request: web.Request) -> web.Response:
+        times.append(now())
+        status = "good" if len(times) == 1 else "revoked"
+        return web.Response(body=response(status, next_update=now() + timedelta(seconds=3)), content_type=TYPE)
+
+    server.answers["/"] = answer
+    async with asking(server.url("/")) as asker:
+        await asker.ask()
+        await asker.until(lambda: asker.changes == 1)
+        assert len(times) == 2
+
+
 async def test_memory_is_bounded_and_the_longest_unused_go_first(server):
     leaves = [leaf(CA) for _ in range(4)]
     held = Held(server)

@@ -191,6 +191,7 @@ def test_what_is_broken_changes_nothing_and_is_said(
     for client in (alice, bob):
         with live.connect(client) as new:
             assert new.get().status == 200
+    assert b"\nmtlsproxy_config_last_reload_successful 0.0\n" in live.proxy.admin("/metrics")
     last = live.status["configuration"]["last_reload"]
     assert not last["ok"]
     assert any(words in error for error in last["errors"])
@@ -208,6 +209,7 @@ def test_what_has_been_mended_is_taken(live: Live, alice: Identity) -> None:
         live.write_config()
     eventually(lambda: live.status["configuration"]["last_reload"]["ok"])
     assert live.reloads("success") == 1
+    assert b"\nmtlsproxy_config_last_reload_successful 1.0\n" in live.proxy.admin("/metrics")
     with live.connect(alice) as hers:
         assert hers.get().status == 200
 
@@ -232,6 +234,58 @@ def test_a_crl_older_than_the_one_in_force_does_not_let_anybody_in_again(live: L
     with live.reloaded():
         replace(live.folder / "partners.crl", crl(live.material.ca, 8))
     assert live.refused(alice) == "revoked"
+
+
+# -- what is said of it ------------------------------------------------------------------------------------------------
+
+
+def warned(live: Live) -> list[str]:
+    return [line["message"] for line in live.proxy.messages() if line.get("level") == "warning" and "logger" in line]
+
+
+def test_who_is_denied_by_files_is_said_when_it_changes(live: Live) -> None:
+    """As it is of anchors and policies: a log of trust that leaves this out is none."""
+    with live.reloaded():
+        live.deny_in_file({"dns": "one.test"}, {"dns": "two.test"})
+    with live.reloaded():
+        live.config["truststores"]["partners"]["deny"] = [{"dns": "three.test"}]
+        live.deny_in_file({"dns": "two.test"})
+        live.write_config()
+    with live.reloaded():
+        (live.folder / "anchors.pem").touch()
+    assert [message for message in warned(live) if "deny" in message] == [
+        "changed: truststore partners: deny_file: 2 entries added, 0 removed, 2 in force",
+        "changed: truststore partners: deny: 1 entries added, 0 removed, 1 in force",
+        "changed: truststore partners: deny_file: 0 entries added, 1 removed, 1 in force",
+    ]
+
+
+def test_a_crl_whose_file_is_gone_is_said(live: Live, alice: Identity) -> None:
+    """Nobody is let in by it, under hard_fail; but the reason is looked for in this log."""
+    live.config["truststores"]["partners"]["revocation"]["crl"]["sources"] = [str(live.folder / "*.crl")]
+    with live.reloaded():
+        live.write_config()
+        live.revoke()
+    replace(live.folder / "other.crl", crl(issue("Other", ca=True), 1))
+    with live.reloaded():
+        (live.folder / "partners.crl").unlink()
+    assert live.refused(alice) == "revocation_unknown"
+    assert any(message.endswith(f"from {live.folder / 'partners.crl'} is gone") for message in warned(live))
+
+
+def test_an_entry_that_matches_nobody_is_warned_of_at_start_and_at_a_reload(
+    run: Run, live_config: Tree, tmp_path: Path
+) -> None:
+    """It looks like a denial, and is none; `check` is not run by everybody."""
+    wrong = "is no loaded CA's name"
+    live_config["truststores"]["partners"]["deny"] = [{"issuer": "CN=Nobody", "serial": "1"}]
+    live = run(live_config)
+    assert len([message for message in warned(live) if f"CN=Nobody {wrong}" in message]) == 1
+    with live.reloaded():
+        live.deny_in_file({"issuer": "CN=Noone", "serial": "2"})
+    assert len([message for message in warned(live) if f"[0].issuer: CN=Noone {wrong}" in message]) == 1
+    assert len([message for message in warned(live) if wrong in message]) == 2
+    assert len([warning for warning in live.status["configuration"]["warnings"] if wrong in warning]) == 2
 
 
 # -- listeners ---------------------------------------------------------------------------------------------------------

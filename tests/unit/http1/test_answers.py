@@ -33,6 +33,16 @@ def test_every_reason_has_a_whole_answer(reason: Reason) -> None:
 
 
 @pytest.mark.parametrize("reason", ANSWERS)
+def test_a_title_is_for_people_who_do_not_know_the_reasons_code(reason: Reason) -> None:
+    """RFC 9457 §3.1.3: a short summary of the type of problem, of which "Forbidden" says nothing."""
+    title = json.loads(split(problem(reason, "id-1", "", close=False, head_only=False))[2])["title"]
+    assert title != "Forbidden"
+    assert "_" not in title
+    assert title[0].isupper()
+    assert not title.endswith(".")
+
+
+@pytest.mark.parametrize("reason", ANSWERS)
 def test_what_is_wrong_with_trust_is_not_told_in_words(reason: Reason) -> None:
     """Details of certificates, rules and upstreams stay in the log; those of a malformed request help its sender."""
     _, _, body = split(problem(reason, "id-1", "secret words", close=False, head_only=False))

@@ -161,10 +161,10 @@ def test_an_exempt_leaf_is_asked_about_nowhere() -> None:
 def test_a_verdict_ends_with_the_first_that_it_relied_upon() -> None:
     """Or else a week's list would keep an hour's answer from being asked for again."""
     both = judged(CRLS["good"], ANSWERS["good"])
-    assert both.deadline == ANSWERS["good"].expires < CRLS["good"][0].next_update
+    assert both.deadline == ANSWERS["good"].next_update < CRLS["good"][0].next_update
     long = answered(next_update=NOW + 9 * DAY)
     assert judged(CRLS["good"], long).deadline == CRLS["good"][0].next_update
-    assert judged((), long).deadline == long.expires
+    assert judged((), long).deadline == long.next_update
 
 
 @pytest.mark.parametrize("asked", ["missing", "failure"])
@@ -173,8 +173,19 @@ def test_a_verdict_without_the_answer_that_it_wanted_is_judged_again_soon(listed
     assert judged(CRLS[listed], ANSWERS[asked], mode).deadline == NOW + OCSP_RETRY
 
 
-def test_an_answer_of_unknown_stands_until_it_expires() -> None:
-    assert judged(CRLS["good"], ANSWERS["unknown"]).deadline == ANSWERS["unknown"].expires
+@pytest.mark.parametrize("status", ["good", "unknown"])
+def test_a_verdict_is_made_again_when_the_next_answer_is_due_and_when_this_one_expires(status: str) -> None:
+    """Within the clock skew it stands for want of another one."""
+    answer = ANSWERS[status]
+    assert judged(CRLS["good"], answer).deadline == answer.due == answer.next_update
+    assert answer.due < answer.expires < CRLS["good"][0].next_update
+    assert judged(CRLS["good"], answer, at=answer.due).deadline == answer.expires
+
+
+def test_an_answer_without_next_update_is_due_when_it_expires_and_none_is_due_later() -> None:
+    answer = ANSWERS["good"]
+    assert replace(answer, next_update=None).due == answer.expires
+    assert replace(answer, expires=answer.next_update - SECOND).due == answer.next_update - SECOND
 
 
 def test_a_good_answer_counts_to_the_second_it_expires() -> None:

@@ -34,6 +34,7 @@ REFERENCE = {
     "client_certificate_remaining_seconds": ("histogram", "truststore"),
     "config_reloads_total": ("counter", "result"),
     "config_last_reload_success_timestamp_seconds": ("gauge", ""),
+    "config_last_reload_successful": ("gauge", ""),
     "config_info": ("info", "hash"),
     "log_lines_dropped_total": ("counter", "log"),
     "build_info": ("info", "version python openssl"),

@@ -95,7 +95,8 @@ def show_lists(lists: Iterable[Found], now: datetime) -> Iterator[Text]:
     for found in lists:
         if not found.crls:
             by = " (named by a certificate)" if found.source.named_by == "certificate" else ""
-            yield line(_word(found.state), f"{found.source.url}{by}: {found.detail}")
+            why = found.detail.removeprefix(f"{found.source.url}: ")
+            yield line(_word(found.state), f"{found.source.url}{by}: {why}")
         for crl in found.crls:
             yield line(_word(found.state), _list(crl, found, now))
         if found.crls and found.detail:
@@ -133,7 +134,7 @@ def _show_ocsp(asked: OcspAsked, now: datetime) -> Text:
         case OcspFailure(detail=detail):
             return line(_word("failed"), f"{about}: {detail}")
         case OcspAnswer() as answer:
-            age = f"of {ago(answer.this_update, now)}{_ends(answer.next_update, now)}"
+            age = f"as of {ago(answer.this_update, now)}{_ends(answer.next_update, now)}"
             return line(_word("fetched"), f"{about}: {answer.status}, {age}")
 
 

@@ -20,10 +20,7 @@ def write_indexes(folder: Path, group: str, crls: Sequence[Crl]) -> tuple[Path, 
     group: names what replaces one another; the files of the group's content before this one stay until the next.
     Raises CrlError for a list that no index can hold, and OSError.
     """
-    digest = sha256(
-        "\0".join((indexfile_name(), *(part for crl in crls for part in (crl.source, crl.sha256)))).encode()
-    )
-    stem = f"{group}-{digest.hexdigest()[:16]}"
+    stem = _stem(group, [(crl.source, crl.sha256) for crl in crls])
     paths = tuple(folder / f"{stem}-{number}.idx" for number in range(len(crls)))
     for path, crl in zip(paths, crls, strict=True):
         if not _is_whole(path):
@@ -31,6 +28,26 @@ def write_indexes(folder: Path, group: str, crls: Sequence[Crl]) -> tuple[Path, 
             write_atomically(path, indexfile.dump(crl), durable=False)
     _keep_two(folder, group, stem)
     return paths
+
+
+def find_index(folder: Path, group: str, source: str, digest: str) -> Crl | None:
+    """The one list from `source` whose DER has this SHA-256, mapped, where its index was written and is whole. Changes
+    nothing."""
+    path = folder / f"{_stem(group, [(source, digest)])}-0.idx"
+    try:
+        with path.open("rb") as file:
+            view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        indexfile.check_sections(view)
+        found = indexfile.load(view)
+    except (OSError, ValueError, CrlError):
+        return None
+    return found if (found.source, found.sha256) == (source, digest) else None
+
+
+def _stem(group: str, contents: Sequence[tuple[str, str]]) -> str:
+    """contents: source and SHA-256 of every list."""
+    digest = sha256("\0".join((indexfile_name(), *(part for pair in contents for part in pair))).encode())
+    return f"{group}-{digest.hexdigest()[:16]}"
 
 
 def indexfile_name() -> str:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from mtlsproxy.fetch.accept import Unfit, accept
 from mtlsproxy.fetch.cache import CacheError, Copy, copy_key, read_copy, readable_folder
 from mtlsproxy.fetch.client import CrlEvent
+from mtlsproxy.fetch.indexing import find_index
 from mtlsproxy.fetch.messages import CrlUrl, Outcome
 from mtlsproxy.fetch.rules import FetchError, FetchFailure
 from mtlsproxy.fetch.slots import FetchSlots
@@ -96,14 +97,17 @@ def _kept(source: CrlUrl, folder: Path | None) -> tuple[_Kept | None, str]:
     """The copy on disk, or why none counts."""
     if folder is None:
         return None, "there is no folder that copies are kept in: set state_dir"
-    lists = folder / "crls"
+    key, lists = copy_key(source.scope, source.url), folder / "crls"
     try:
         readable_folder(folder)
-        found = read_copy(readable_folder(lists), copy_key(source.scope, source.url))
+        found = read_copy(readable_folder(lists), key)
         if found is None:
             return None, f"no copy of it is kept in {lists}"
         copy, data = found
-        crls, verified = _judged(data, source, ())
+        # A million entries are parsed in seconds, and mapped at once where the proxy has done the work already.
+        indexed = find_index(readable_folder(folder / "indexes"), key, source.url, copy.sha256)
+        crls = (indexed,) if indexed is not None else load_crls(data, source.url)
+        verified = _accepted(crls, source, ())
     except CacheError as error:
         return None, error.detail
     except (Unfit, CrlError) as error:
@@ -111,10 +115,9 @@ def _kept(source: CrlUrl, folder: Path | None) -> tuple[_Kept | None, str]:
     return _Kept(copy, Found(source, "kept", "", crls, verified, copy.fetched_at)), ""
 
 
-def _judged(data: bytes, source: CrlUrl, known: tuple[Crl, ...]) -> tuple[tuple[Crl, ...], bool]:
-    """As the helper judges what comes. Raises CrlError and Unfit."""
-    crls = load_crls(data, source.url)
-    return crls, accept(crls, known, source.issuers, _now(), pending=source.named_by == "configuration")
+def _accepted(crls: tuple[Crl, ...], source: CrlUrl, known: tuple[Crl, ...]) -> bool:
+    """As the helper judges what comes: whether known issuers signed all. Raises Unfit."""
+    return accept(crls, known, source.issuers, _now(), pending=source.named_by == "configuration")
 
 
 def _not_asked(source: CrlUrl, why: str) -> Found:
@@ -142,7 +145,8 @@ async def _asked(source: CrlUrl, kept: _Kept | None) -> Found:
         if answer.body is None:
             assert kept is not None  # only then was the request conditional
             return replace(kept.found, state="fetched", fetched_at=_now())
-        crls, verified = await asyncio.to_thread(_judged, answer.body, source, known)
+        crls = await asyncio.to_thread(load_crls, answer.body, source.url)
+        verified = _accepted(crls, source, known)
     except FetchError as error:
         state: State = "not_allowed" if error.failure is FetchFailure.NOT_ALLOWED else "failed"
         return _without_answer(source, kept, state, error.detail)

@@ -155,7 +155,8 @@ class _Consultation:
             asking = news if self._once.ask else [replace(want, ocsp=False) for want in news]
             await asyncio.gather(*map(self._feed.ensure, asking))
             await self._once.settle()
-        ocsp = tuple(self._asked(want.certificate, want.issuer) for want in wanted if want.ocsp)
+        pairs = dict.fromkeys((want.certificate, want.issuer) for want in wanted if want.ocsp)
+        ocsp = tuple(self._asked(*pair) for pair in pairs)
         source = _Known(self._feed.crls, self._feed.issuers, _Answers(ocsp) if self._feed.ocsp is not None else None)
         trust, problems = self._material.trust_with(self._name, source)
         ours = {id(crl) for crl in source.crls}

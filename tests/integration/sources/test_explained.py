@@ -14,6 +14,8 @@ from tests.integration.sources.web import Web
 from tests.unit.revocation.build import authority, delta_of, freshest
 
 from mtlsproxy.cli import cli
+from mtlsproxy.fetch import once
+from mtlsproxy.revocation.crl import load_crls
 
 
 def command(*arguments: object) -> Result:
@@ -112,6 +114,24 @@ def test_the_proxys_copy_decides_without_the_network(
     assert f"kept copy   CRL of CN=Online CA, number 7, from {server.url('/ca.crl')}, fetched " in operator.text(alice)
     assert ", next update in 23 h 59 min, 1 revoked" in operator.text(alice)
     assert operator.files() == before
+
+
+def test_a_list_that_the_proxy_has_indexed_is_not_parsed_again(
+    run: Run, tree: Tree, operator: Operator, ca: Ca, crl: Tree, server: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A million entries take seconds. Where the index is damaged the copy itself is read."""
+    alice, revoked = ca.client("alice"), ca.client("revoked")
+    server.give("/ca.crl", ca.crl(revoked, number=7))
+    run(tree)
+    parsed: list[str] = []
+    monkeypatch.setattr(once, "load_crls", lambda data, url: (parsed.append(url), load_crls(data, url))[1])
+    assert [operator.outcome(client) for client in (alice, revoked)] == ["ok", "revoked"]
+    assert parsed == []
+    for file in (operator.state / "indexes").glob("*.idx"):
+        file.unlink()  # the proxy has it mapped
+        file.write_bytes(b"else")
+    assert [operator.outcome(client) for client in (alice, revoked)] == ["ok", "revoked"]
+    assert parsed == [server.url("/ca.crl")] * 2
 
 
 def test_a_copy_that_has_ended_is_no_answer_and_said_to_be_old(
@@ -242,6 +262,7 @@ def test_a_dead_server_is_said_to_be_dead(tree: Tree, operator: Operator, ca: Ca
     assert (answer["reason"], answer["not_asked"]) == ("revocation_unknown", [])
     assert answer["sources"][0]["state"] == "failed"
     assert "Cannot connect" in answer["sources"][0]["detail"]
+    assert f"failed      {server.url('/ca.crl')}: Cannot connect" in operator.text(ca.client("bob"), "--fetch")
     assert "--fetch" not in revocation_check(answer)["fix"]
 
 
@@ -339,7 +360,7 @@ def test_ocsp_is_asked_with_fetch_and_says_what_the_proxy_hears(
     (source,) = operator.explain(client, "--fetch")["sources"]
     assert (source["kind"], source["state"], source["status"]) == ("ocsp", "fetched", status)
     assert source["responders"] == [url]
-    assert f": {status}, of 1 min " in operator.text(client, "--fetch")
+    assert f": {status}, as of 1 min " in operator.text(client, "--fetch")
     assert run(tree).outcome(client) == reason
 
 
@@ -362,7 +383,10 @@ def test_lists_and_ocsp_together_one_that_says_revoked_decides(
     revocation["ocsp"] = {"enabled": True, "responder": server.url("/ocsp")}
     operator = Operator(tmp_path, tree)
     ca.answer_at(server, "/ocsp")
-    good, by_list, by_ocsp = (ca.client(name) for name in ("good", "by-list", "by-ocsp"))
+    crl["distribution_points"] = True
+    point = points(server.url("/point.crl"))
+    server.give("/point.crl", ca.crl(number=1))
+    good, by_list, by_ocsp = (ca.client(name, point) for name in ("good", "by-list", "by-ocsp"))
     ca.status[by_ocsp.leaf.serial_number] = "revoked"
     server.give("/ca.crl", ca.crl(by_list, number=1))
     site = run(tree)
@@ -370,6 +394,7 @@ def test_lists_and_ocsp_together_one_that_says_revoked_decides(
     assert said == ["ok", "revoked", "revoked"]
     assert operator.outcome(good) == "ok"  # the list vouches; that OCSP was not asked is said all the same
     assert operator.explain(good)["not_asked"] == [f"OCSP ({server.url('/ocsp')})"]
+    assert [source["kind"] for source in operator.explain(good)["sources"]] == ["crl", "crl", "ocsp"]
     assert (operator.outcome(by_list), operator.explain(by_list)["not_asked"]) == ("revoked", [])
 
 

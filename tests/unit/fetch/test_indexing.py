@@ -8,7 +8,7 @@ from tests.unit.fetch.lists import parsed
 from tests.unit.revocation.build import NOW, authority
 
 from mtlsproxy.fetch.cache import UNUSED_FOR
-from mtlsproxy.fetch.indexing import map_index, prune_indexes, write_indexes
+from mtlsproxy.fetch.indexing import find_index, map_index, prune_indexes, write_indexes
 from mtlsproxy.revocation.errors import CrlError
 
 CA = authority("CA")
@@ -84,3 +84,28 @@ def test_what_was_not_used_for_long_is_removed(tmp_path):
     os.utime(young, (now - timedelta(days=1).total_seconds(),) * 2)
     prune_indexes(tmp_path, NOW)
     assert [old.exists(), young.exists()] == [False, True]
+
+
+def test_the_index_of_a_known_list_is_found_and_left_as_it_is(tmp_path):
+    (path,) = write_indexes(tmp_path, "g", [LIST])
+    os.utime(path, (1, 1))
+    found = find_index(tmp_path, "g", LIST.source, LIST.sha256)
+    assert found is not None
+    assert [found.lookup(serial) for serial in (1, 2, 3)] == [LIST.lookup(serial) for serial in (1, 2, 3)]
+    assert path.stat().st_mtime == 1
+
+
+def test_no_index_is_found_for_another_list_group_or_source_nor_a_damaged_one(tmp_path):
+    other = parsed(CA, 3, at=NOW)
+    (path,) = write_indexes(tmp_path, "g", [LIST])
+    (foreign,) = write_indexes(tmp_path, "h", [other])
+    whole = path.read_bytes()
+    for group, source, digest in (
+        ("g", LIST.source, other.sha256),
+        ("i", LIST.source, LIST.sha256),
+        ("g", "elsewhere", LIST.sha256),
+    ):
+        assert find_index(tmp_path, group, source, digest) is None
+    for content in (b"", whole[:-1], whole[:-1] + bytes([whole[-1] ^ 1]), foreign.read_bytes()):
+        path.write_bytes(content)
+        assert find_index(tmp_path, "g", LIST.source, LIST.sha256) is None

@@ -3,7 +3,7 @@
     decide       all sources together, and how they combine: begin here
     from_crls    what a certificate's lists say; from_ocsp: what OCSP says; answer: the shape of both
     crlset       the lists of a truststore by the key that signed them; combined: a list and its delta
-    crl          one list, parsed; index, entry, signature: its parts; indexfile: the same, mapped from a file
+    crl          one list, parsed; index, entry, signature, pss: its parts; indexfile: the same, mapped from a file
     ocsp         requests and responses; ocsp_signer: who may answer; ocsp_answers: what is known, and its look-up
     policy       what a truststore demands
 

@@ -1,6 +1,7 @@
 """Who signed an OCSP response, and had they the right to (RFC 6960 §4.2.2.2)."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 
@@ -14,7 +15,9 @@ from cryptography.x509.oid import SignatureAlgorithmOID as Oid
 from mtlsproxy.revocation.errors import OcspError
 from mtlsproxy.revocation.ocsp_names import key_hash
 from mtlsproxy.revocation.policy import OcspPolicy
+from mtlsproxy.revocation.pss import read_pss
 from mtlsproxy.revocation.wording import moment
+from mtlsproxy.x509 import der as asn1
 from mtlsproxy.x509.certificate import Certificate, MalformedCertificate, parse_certificate
 from mtlsproxy.x509.path import Link
 from mtlsproxy.x509.signatures import MAX_RSA_BITS, link
@@ -47,10 +50,11 @@ def signer_of(response: ocsp.OCSPResponse, issuer: Certificate, at: datetime, po
     The issuer's own key is held to the truststore's minimums by path validation (a trust anchor's is not, there as
     here); a delegate's is held to them here.
     """
-    _refuse_algorithm(response, policy)
+    scheme = _scheme_of(response)
+    _refuse_weak_hash(scheme, policy)
     if _is_named(response, issuer):
         try:
-            _verify(response, issuer)
+            _verify(response, scheme, issuer)
             return None
         except InvalidSignature:
             wrong = f"the response names {issuer.subject} as its signer, whose key did not make its signature"
@@ -58,7 +62,7 @@ def signer_of(response: ocsp.OCSPResponse, issuer: Certificate, at: datetime, po
         wrong = f"the response is signed neither by {issuer.subject} nor by a certificate that comes with it"
     for candidate in islice(_candidates(response), _MAX_CANDIDATES):
         try:
-            _verify(response, candidate)
+            _verify(response, scheme, candidate)
         except InvalidSignature:
             wrong = f"the response names {candidate.subject} as its signer, whose key did not make its signature"
             continue
@@ -67,16 +71,43 @@ def signer_of(response: ocsp.OCSPResponse, issuer: Certificate, at: datetime, po
     raise OcspError(f"{wrong} (RFC 6960 §4.2.2.2)")
 
 
-def _refuse_algorithm(response: ocsp.OCSPResponse, policy: OcspPolicy) -> None:
+@dataclass(frozen=True, slots=True)
+class _Scheme:
+    """How a response is signed. hashing: None for EdDSA, which brings its own. rsa: the padding; None: no RSA."""
+
+    hashing: hashes.HashAlgorithm | None
+    rsa: padding.PKCS1v15 | padding.PSS | None = None
+
+
+def _scheme_of(response: ocsp.OCSPResponse) -> _Scheme:
     oid = response.signature_algorithm_oid
     if oid in _PURE:
-        return
-    hashing = _RSA.get(oid) or _ECDSA.get(oid)
-    accepted = ", ".join(sorted(policy.signature_hashes))
-    if hashing is None:
-        raise OcspError(f"the response is signed with {_algorithm_name(response)}, which is not accepted ({accepted})")
-    if hashing.name not in policy.signature_hashes:
-        raise OcspError(f"the response is signed with {hashing.name}, which is not accepted ({accepted})")
+        return _Scheme(None)
+    if oid in _ECDSA:
+        return _Scheme(_ECDSA[oid])
+    if oid in _RSA:
+        return _Scheme(_RSA[oid], padding.PKCS1v15())
+    if oid == Oid.RSASSA_PSS:
+        data = response.public_bytes(Encoding.DER)
+        return _Scheme(*read_pss(data, *_parameters(data)))
+    raise OcspError(f"the response is signed with {_algorithm_name(response)}, which is not accepted")
+
+
+def _parameters(data: bytes) -> tuple[int, int]:
+    """Where the parameters of signatureAlgorithm are in an OCSPResponse (§4.2.1); nowhere if it has none."""
+    _, carrier = asn1.children(data, *asn1.enter(data, 0, len(data), asn1.SEQUENCE))
+    inside = asn1.enter(data, *carrier[1:], carrier[0])
+    _, octets = asn1.children(data, *asn1.enter(data, *inside, asn1.SEQUENCE))
+    basic = asn1.enter(data, *asn1.enter(data, *octets[1:], asn1.OCTET_STRING), asn1.SEQUENCE)
+    _, algorithm, *_ = asn1.children(data, *basic)
+    identifier, *_ = asn1.children(data, *asn1.enter(data, *algorithm[1:], asn1.SEQUENCE))
+    return identifier[2], algorithm[2]
+
+
+def _refuse_weak_hash(scheme: _Scheme, policy: OcspPolicy) -> None:
+    if scheme.hashing is not None and scheme.hashing.name not in policy.signature_hashes:
+        accepted = ", ".join(sorted(policy.signature_hashes))
+        raise OcspError(f"the response is signed with {scheme.hashing.name}, which is not accepted ({accepted})")
 
 
 def _algorithm_name(response: ocsp.OCSPResponse) -> str:
@@ -104,14 +135,14 @@ def _is_named(response: ocsp.OCSPResponse, certificate: Certificate) -> bool:
     return response.responder_key_hash == key_hash(certificate, _RESPONDER_KEY_HASH)
 
 
-def _verify(response: ocsp.OCSPResponse, signer: Certificate) -> None:
+def _verify(response: ocsp.OCSPResponse, scheme: _Scheme, signer: Certificate) -> None:
     """Return when the signer's key made the signature; else raise InvalidSignature."""
     key, oid = signer.public_key, response.signature_algorithm_oid
-    value, signed = response.signature, response.tbs_response_bytes
-    if isinstance(key, rsa.RSAPublicKey) and oid in _RSA and key.key_size <= MAX_RSA_BITS:
-        key.verify(value, signed, padding.PKCS1v15(), _RSA[oid])
-    elif isinstance(key, ec.EllipticCurvePublicKey) and oid in _ECDSA:
-        key.verify(value, signed, ec.ECDSA(_ECDSA[oid]))
+    value, signed, hashing = response.signature, response.tbs_response_bytes, scheme.hashing
+    if isinstance(key, rsa.RSAPublicKey) and scheme.rsa and hashing and key.key_size <= MAX_RSA_BITS:
+        key.verify(value, signed, scheme.rsa, hashing)
+    elif isinstance(key, ec.EllipticCurvePublicKey) and hashing and not scheme.rsa:
+        key.verify(value, signed, ec.ECDSA(hashing))
     elif (isinstance(key, ed25519.Ed25519PublicKey) and oid == Oid.ED25519) or (
         isinstance(key, ed448.Ed448PublicKey) and oid == Oid.ED448
     ):

@@ -14,17 +14,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, paddin
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 from mtlsproxy.revocation.errors import CrlError
+from mtlsproxy.revocation.pss import LONGEST_SALT, MASKS
 
 ACCEPTED_HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 """SHA-1 and MD5 collide: a list that carries them could have been signed as another one."""
 
 _BY_NAME: Mapping[str, type[hashes.HashAlgorithm]] = {kind.name: kind for kind in ACCEPTED_HASHES}
-_MASKS: Mapping[str, type[hashes.HashAlgorithm]] = {
-    kind.name: kind for kind in (*ACCEPTED_HASHES, hashes.SHA1, hashes.SHA224)
-}
-"""Hashes of PSS's mask generation, which need not resist collisions: SHA-1 is its default (RFC 4055 §3.1)."""
-
-_LONGEST_SALT = 1024  # octets: as long as the longest RSA key that anybody uses
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +92,9 @@ def _scheme_state(scheme: padding.PKCS1v15 | padding.PSS | None) -> list[Any] | 
     """The library tells a salt's length to nobody; but it compares."""
     if not isinstance(scheme, padding.PSS):
         return None if scheme is None else ["PKCS1v15"]
-    for name, kind in _MASKS.items():
+    for name, kind in MASKS.items():
         if scheme.mgf == padding.MGF1(kind()):
-            for salt in range(_LONGEST_SALT):
+            for salt in range(LONGEST_SALT + 1):
                 if scheme == padding.PSS(scheme.mgf, salt):
                     return ["PSS", name, salt]
     raise CrlError("is signed with PSS parameters that are not supported (RFC 4055 §3.1)")
@@ -110,4 +105,4 @@ def _scheme_from(state: list[Any] | None) -> padding.PKCS1v15 | padding.PSS | No
         return None
     if state[0] == "PKCS1v15":
         return padding.PKCS1v15()
-    return padding.PSS(padding.MGF1(_MASKS[state[1]]()), state[2])
+    return padding.PSS(padding.MGF1(MASKS[state[1]]()), state[2])

@@ -1,16 +1,20 @@
 """CRL files: what is taken, what is refused with which words, and whose signature counts."""
 
 import base64
+import subprocess
+from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.revocation import build
 from tests.unit.revocation.build import DAY, HOUR, NOW, Authority, assemble, authority, crl, entry, leaf, tlv
 
+from mtlsproxy.revocation import indexfile
 from mtlsproxy.revocation.crl import CrlError, Scope, load_crls, parse_crl, verify_crl
 
 ROOT = authority()
@@ -277,6 +281,42 @@ def test_rsa_signatures_are_verified(rsa_root: Authority, pad: padding.Asymmetri
     verify_crl(got, rsa_root.certificate)
     with pytest.raises(CrlError, match="not signed by"):
         verify_crl(got, ROOT.certificate)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [(), ("rsa_pss_saltlen:0",), ("rsa_pss_saltlen:20", "rsa_mgf1_md:sha1"), ("rsa_mgf1_md:sha512",)],
+    ids=" ".join,
+)
+def test_openssls_rsa_pss_lists_are_verified(rsa_root: Authority, tmp_path: Path, options: tuple[str, ...]) -> None:
+    """RFC 4055 §3.1: whatever their salt and mask; also as an index file."""
+    (tmp_path / "ca.pem").write_bytes(rsa_root.certificate.x509.public_bytes(Encoding.PEM))
+    key = rsa_root.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "ca.key").write_bytes(key)
+    (tmp_path / "index.txt").write_text("R\t491231235959Z\t250531120000Z\t07\tunknown\t/CN=client\n")
+    (tmp_path / "ca.cnf").write_text("[ca]\ndefault_ca = d\n[d]\ndatabase = index.txt\n")
+    command = [
+        "openssl",
+        "ca",
+        "-gencrl",
+        "-config",
+        "ca.cnf",
+        "-cert",
+        "ca.pem",
+        "-keyfile",
+        "ca.key",
+        "-md",
+        "sha256",
+    ]
+    for option in ("rsa_padding_mode:pss", *options):
+        command += ["-sigopt", option]
+    subprocess.run([*command, "-crldays", "1", "-out", "ca.crl"], cwd=tmp_path, check=True, capture_output=True)
+    (got,) = load_crls((tmp_path / "ca.crl").read_bytes(), "ca.crl")
+    for found in (got, indexfile.load(memoryview(b"".join(indexfile.dump(got))))):
+        verify_crl(found, rsa_root.certificate)
+        assert found.lookup(7)
+        with pytest.raises(CrlError, match="not signed by"):
+            verify_crl(found, ROOT.certificate)
 
 
 @pytest.mark.parametrize(

@@ -107,8 +107,58 @@ def test_a_stranger_that_runs_it_is_refused(tmp_path: Path, issuer: Authority) -
         answer(tmp_path, LEAF_SERIAL, issuer, delegate(authority(), lifetime=YEARS))
 
 
-def test_an_rsa_pss_signature_is_refused_by_its_algorithm(tmp_path: Path) -> None:
-    """NOTE: the library does not give the parameters of PSS for OCSP; nobody is taken at their word without them."""
-    signer = authority(key=rsa.generate_private_key(public_exponent=65537, key_size=2048))
-    with pytest.raises(OcspError, match=r"1\.2\.840\.113549\.1\.1\.10, which is not accepted"):
-        answer(tmp_path, LEAF_SERIAL, signer, None, "-nmin", "5", "-rsigopt", "rsa_padding_mode:pss")
+PSS = ("-nmin", "5", "-rsigopt", "rsa_padding_mode:pss")
+
+
+@pytest.fixture(scope="module")
+def rsa_issuer() -> Authority:
+    return authority(key=rsa.generate_private_key(public_exponent=65537, key_size=2048))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("-rsigopt", "rsa_pss_saltlen:0"),
+        ("-rsigopt", "rsa_pss_saltlen:32", "-rsigopt", "rsa_mgf1_md:sha1"),
+        ("-rmd", "sha384", "-rsigopt", "rsa_pss_saltlen:-1"),
+        ("-rmd", "sha512", "-rsigopt", "rsa_mgf1_md:sha256"),
+    ],
+    ids=" ".join,
+)
+def test_rsa_pss_is_verified_with_its_hash_mask_and_salt(
+    tmp_path: Path, rsa_issuer: Authority, options: tuple[str, ...]
+) -> None:
+    """RFC 4055 §3.1."""
+    assert answer(tmp_path, LEAF_SERIAL, rsa_issuer, None, *PSS, *options).status == "good"
+    by = delegate(rsa_issuer, key=rsa_issuer.key, lifetime=YEARS)
+    assert answer(tmp_path, REVOKED_SERIAL, rsa_issuer, by, *PSS, *options).status == "revoked"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("-badsig",), "did not make its signature"),
+        (("-rmd", "sha1"), "signed with sha1"),
+        (("-rmd", "sha224"), "signed with sha224"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_rsa_pss_that_is_weak_or_wrong_is_refused(
+    tmp_path: Path, rsa_issuer: Authority, options: tuple[str, ...], words: str
+) -> None:
+    with pytest.raises(OcspError, match=words):
+        answer(tmp_path, LEAF_SERIAL, rsa_issuer, None, *PSS, *options)
+
+
+def test_the_hash_of_rsa_pss_is_for_policy_to_take(tmp_path: Path, rsa_issuer: Authority) -> None:
+    only_384 = OcspPolicy(enabled=True, signature_hashes=frozenset({"sha384"}))
+    with pytest.raises(OcspError, match="signed with sha256"):
+        answer(tmp_path, LEAF_SERIAL, rsa_issuer, None, *PSS, policy=only_384)
+    assert answer(tmp_path, LEAF_SERIAL, rsa_issuer, None, *PSS, "-rmd", "sha384", policy=only_384).status == "good"
+
+
+def test_rsa_pss_by_another_key_is_refused(tmp_path: Path, rsa_issuer: Authority) -> None:
+    stranger = authority(key=rsa.generate_private_key(public_exponent=65537, key_size=2048))
+    with pytest.raises(OcspError, match="did not make its signature"):
+        answer(tmp_path, LEAF_SERIAL, rsa_issuer, stranger, *PSS, "-resp_no_certs")

@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from mtlsproxy.runtime.issuers import unknown_issuers
 from mtlsproxy.runtime.lists import Known, Lists, LoadCrls, Source, load_lists, revocation_policy
 from mtlsproxy.runtime.report import Report
 from mtlsproxy.runtime.token import Token, TokenError, read_token
+from mtlsproxy.runtime.watched import Signature, signature, watched_paths
 from mtlsproxy.tls.credentials import Credential, CredentialError, load_credential
 from mtlsproxy.verdict.trust import Denial, DenyList, Trust
 from mtlsproxy.x509.certificate import Certificate, MalformedCertificate, load_pem_certificates
@@ -49,6 +50,8 @@ class Material:
     warnings: tuple[ConfigWarning, ...]
     token: Token | None = None
     denials: tuple[Denial, ...] = ()
+    seen: Signature = field(default_factory=dict)
+    """The files before they were read."""
 
     def known(self, truststore: str) -> Known | None:
         """What a reload starts from."""
@@ -96,6 +99,7 @@ def load_material(
     """
     report = Report(loaded)
     config = loaded.config
+    seen = signature(watched_paths(config, Path(loaded.document.file)))
     credentials = {
         listener.name: _credentials(listener, f"listeners[{number}].tls.certificates", report, at)
         for number, listener in enumerate(config.listeners)
@@ -114,7 +118,7 @@ def load_material(
     for path, wrong in unknown_issuers(config, trusts):
         report.warn(path, wrong)
     warnings = tuple(sorted(set(report.warnings)))
-    return Material(loaded, credentials, trusts, lists, anchors, warnings, token).with_denials(denials)
+    return Material(loaded, credentials, trusts, lists, anchors, warnings, token, seen=seen).with_denials(denials)
 
 
 def _fetch_anchors(config: TruststoreConfig, path: str, report: Report) -> str:

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtlsproxy.config.errors import ConfigErrors
-from mtlsproxy.config.load import load_config
+from mtlsproxy.config.load import LoadedConfig, load_config
 from mtlsproxy.config.model import Config
 from mtlsproxy.revocation.sources import LoadedCrls
 from mtlsproxy.runtime.material import load_material
 from mtlsproxy.runtime.snapshot import Plan, make_plan
-from mtlsproxy.runtime.watched import signature, watched_paths
+from mtlsproxy.runtime.watched import Signature, signature, watched_paths
 
 if TYPE_CHECKING:
     from mtlsproxy.runtime.server import Proxy
@@ -61,11 +61,14 @@ class Reloader:
         self._wanted = asyncio.Event()
         self._busy = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
-        self._seen: object = None
+        self._paths: tuple[Path, ...] = ()
+        self._seen: Signature = {}
+        """The files as they were before they were read: what changes meanwhile differs from it at the next look."""
         self.last: Outcome | None = None
 
     def start(self) -> None:
-        self._seen = signature(watched_paths(self._proxy.config, self._file))
+        self._paths = watched_paths(self._proxy.config, self._file)
+        self._seen = self._proxy.snapshot.material.seen
         for result in ("success", "failure"):
             self._proxy.metrics.config_reloads_total.cell(result)  # from zero: a first failure is an increase, too
         self._proxy.metrics.config_last_reload_success_timestamp_seconds.set(value=time.time())
@@ -105,23 +108,31 @@ class Reloader:
         return outcome
 
     async def _reload(self) -> Outcome:
-        self._seen = await asyncio.to_thread(signature, watched_paths(self._proxy.config, self._file))
+        self._seen = await self._look()
         at = datetime.now(UTC)
         try:
-            plan = await asyncio.to_thread(self._prepare, self._file, at)
+            loaded = await asyncio.to_thread(load_config, self._file, os.environ)
+            await self._watch_also(loaded.config)
+            plan = await asyncio.to_thread(self._prepare, loaded, at)
             await self._proxy.adopt(plan)
         except ConfigErrors as errors:
             return Outcome(at, tuple(map(str, errors.errors)), self._proxy.snapshot.generation)
         generation = self._proxy.snapshot.generation
-        # The new configuration may name other files.
-        self._seen = await asyncio.to_thread(signature, watched_paths(self._proxy.config, self._file))
+        self._paths = watched_paths(self._proxy.config, self._file)
         _say_what_needs_a_restart(plan.material.loaded.config, self._proxy.first_config)
         return Outcome(at, (), generation)
 
-    def _prepare(self, file: Path, at: datetime) -> Plan:
+    async def _watch_also(self, config: Config) -> None:
+        """The files of a configuration that is about to be read. Where it is refused, that goes on beside what is in
+        force: the file that it lacks may come later."""
+        paths = (*watched_paths(self._proxy.config, self._file), *watched_paths(config, self._file))
+        self._paths = tuple(dict.fromkeys(paths))
+        self._seen = {**await self._look(), **self._seen}
+
+    def _prepare(self, loaded: LoadedConfig, at: datetime) -> Plan:
         """In a thread: everything that reads files or takes long."""
         known = self._proxy.snapshot.material
-        material = load_material(load_config(file, os.environ), at, known, self._load_lists)
+        material = load_material(loaded, at, known, self._load_lists)
         return make_plan(material, self._proxy.ticket_secret)
 
     def _load_lists(self, sources: Sequence[str | Path]) -> LoadedCrls:
@@ -144,7 +155,7 @@ class Reloader:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            if await self._look() != self._seen:
+            if self._differs(await self._look()):
                 await self._settle()
                 await self._reload_safely()
 
@@ -157,8 +168,12 @@ class Reloader:
                 return
             last = now
 
-    async def _look(self) -> object:
-        return await asyncio.to_thread(signature, watched_paths(self._proxy.config, self._file))
+    async def _look(self) -> Signature:
+        return await asyncio.to_thread(signature, self._paths)
+
+    def _differs(self, found: Signature) -> bool:
+        """Of what is watched; a file that is gone from a folder shows in the folder itself."""
+        return any(self._seen.get(path) != state for path, state in found.items())
 
 
 _AT_START_ONLY = {

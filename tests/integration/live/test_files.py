@@ -20,6 +20,8 @@ from tests.integration.live.conftest import TOKEN, Live, Run, crl, replace
 
 from mtlsproxy.cli import cli
 from mtlsproxy.config.errors import ConfigErrors
+from mtlsproxy.runtime.server import Proxy
+from mtlsproxy.runtime.snapshot import Plan
 
 pytestmark = pytest.mark.usefixtures("looking_often")
 
@@ -212,6 +214,49 @@ def test_what_has_been_mended_is_taken(live: Live, alice: Identity) -> None:
     assert b"\nmtlsproxy_config_last_reload_successful 1.0\n" in live.proxy.admin("/metrics")
     with live.connect(alice) as hers:
         assert hers.get().status == 200
+
+
+def test_a_change_while_another_is_read_is_not_lost(
+    live: Live, alice: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a reload has already read by then is read again."""
+    adopt = Proxy.adopt
+
+    async def deny_meanwhile(proxy: Proxy, plan: Plan) -> None:
+        monkeypatch.setattr(Proxy, "adopt", adopt)
+        live.deny_in_file({"dns": "alice.clients.test"})
+        await adopt(proxy, plan)
+
+    monkeypatch.setattr(Proxy, "adopt", deny_meanwhile)
+    live.config["routes"][0]["methods"] = ["GET"]
+    live.write_config()
+    eventually(lambda: live.status["truststores"][0]["deny"]["file"] == 1)
+    assert live.refused(alice) == "denied"
+
+
+def test_a_change_while_the_proxy_starts_is_not_lost(
+    run: Run, live_config: Tree, tmp_path: Path, alice: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = Proxy.start
+
+    async def deny_meanwhile(proxy: Proxy) -> None:
+        replace(tmp_path / "deny.yaml", yaml.safe_dump([{"dns": "alice.clients.test"}]).encode())
+        await start(proxy)
+
+    monkeypatch.setattr(Proxy, "start", deny_meanwhile)
+    live = run(live_config)
+    eventually(lambda: live.status["truststores"][0]["deny"]["file"] == 1)
+    assert live.refused(alice) == "denied"
+
+
+def test_a_file_that_a_refused_configuration_lacks_may_come_later(live: Live) -> None:
+    """Whoever saves the configuration first and its files after need not touch it again."""
+    live.config["truststores"]["partners"]["deny_file"] = str(live.folder / "later.yaml")
+    with live.reload_refused():
+        live.write_config()
+    with live.reloaded():
+        replace(live.folder / "later.yaml", b"- dns: alice.clients.test")
+    assert live.status["truststores"][0]["deny"]["file"] == 1
 
 
 def test_a_broken_crl_leaves_the_last_good_one_and_other_changes_go_on(

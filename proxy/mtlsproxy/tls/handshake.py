@@ -37,11 +37,11 @@ class Handshake:
         "_incoming",
         "_object",
         "_outgoing",
+        "_own_of_sender",
         "_parse_header",
         "_raw",
         "_seen",
         "_timer",
-        "_unnamed",
         "_version",
         "address",
         "counted_for",
@@ -62,7 +62,7 @@ class Handshake:
         self.address = address
         self.counted_for = counted_for
         self._parse_header = parse_header
-        self._unnamed = False
+        self._own_of_sender = False
         self.hello: ClientHello | None = None
         self._hello_bytes = b""
         self._context: ServerContext | None = None
@@ -122,8 +122,8 @@ class Handshake:
             return
         self._parse_header = None
         rest, self._hello_bytes = self._hello_bytes[header.size :], b""
-        if header.source is None:
-            self._unnamed = True
+        if header.source is None or header.source == self.address:
+            self._own_of_sender = True
         else:
             self.address = header.source
             if detail := self._acceptor.count(self.address[0]):
@@ -132,6 +132,8 @@ class Handshake:
             self.counted_for = self.address[0]
         if rest:
             self._read_hello(rest)
+        else:
+            self._raw.ask_again()
 
     # -- ClientHello -----------------------------------------------------------------------------------------------
 
@@ -220,8 +222,9 @@ class Handshake:
         self._fail(Reason.HANDSHAKE_TIMEOUT, f"the {what} was not complete in time")
 
     def _left(self, detail: str) -> None:
-        if self._unnamed and self.hello is None and not self._hello_bytes and not self._done:
-            # A load balancer's own connection (§2.2: LOCAL) that ends without a word: its health check, no client.
+        if self._own_of_sender and self.hello is None and not self._hello_bytes and not self._done:
+            # A load balancer's own connection (§2.1: its own addresses; §2.2: LOCAL) that ends without a word: its
+            # health check, and no client.
             self._leave()
             self._raw.close()
         else:

@@ -198,6 +198,12 @@ class SocketStream:
             self._reading = False
             self._loop.remove_reader(self._fd)
 
+    def ask_again(self) -> None:
+        """Have a reset told that came together with bytes: at one, libuv tells of the bytes and stops polling."""
+        if self._reading:
+            self._loop.remove_reader(self._fd)
+            self._loop.add_reader(self._fd, self._on_readable)
+
     def _on_readable(self) -> None:
         try:
             self._read()

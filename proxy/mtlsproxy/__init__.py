@@ -7,8 +7,8 @@ The rooms, in the order in which a connection meets them (imports go the other w
     admin       metrics, health and status, on their own address
     runtime     turns a configuration into one immutable Snapshot and swaps it whole; owns start and stop
     http1       HTTP/1.1 towards clients and upstreams: framing, header rules, forwarding
+    upstream    lends connections to upstream servers, verified ones where they speak TLS
     tls         accepts connections, reads the ClientHello, shakes hands, names every failure
-    upstream    lends connections to upstream servers
     fetch       CRLs and OCSP answers from elsewhere, without holding up a request
     telemetry   counters, histograms, access log
     transport   byte streams with watermarks over non-blocking sockets, and the one timer wheel

@@ -67,7 +67,7 @@ def _load(loaded: "LoadedConfig", now: "datetime") -> "Material":
     from mtlsproxy.fetch.cache import CacheError
     from mtlsproxy.runtime.material import load_material
     from mtlsproxy.runtime.offline import usable_state_folder
-    from mtlsproxy.runtime.snapshot import build_listener_contexts
+    from mtlsproxy.runtime.snapshot import build_listener_contexts, build_upstream_contexts
     from mtlsproxy.tls.tickets import SECRET_SIZE
 
     access = loaded.config.logging.access
@@ -85,6 +85,7 @@ def _load(loaded: "LoadedConfig", now: "datetime") -> "Material":
     if errors:
         raise ConfigErrors(errors)
     build_listener_contexts(material, bytes(SECRET_SIZE))  # made to be checked, not to be used
+    build_upstream_contexts(material)
     return material
 
 

@@ -146,13 +146,14 @@ def _explained(
 
 
 def _without_server_keys(loaded: LoadedConfig) -> LoadedConfig:
-    """Who asks about clients need not be able to read the proxy's own keys, nor the admin's token."""
+    """Who asks about clients need not be able to read our own keys, the admin's token, or what upstreams need."""
     listeners = tuple(
         listener.model_copy(update={"tls": listener.tls.model_copy(update={"certificates": ()})})
         for listener in loaded.config.listeners
     )
     admin = loaded.config.admin.model_copy(update={"token_file": None})
-    config = loaded.config.model_copy(update={"listeners": listeners, "admin": admin})
+    upstreams = {name: each.model_copy(update={"tls": None}) for name, each in loaded.config.upstreams.items()}
+    config = loaded.config.model_copy(update={"listeners": listeners, "admin": admin, "upstreams": upstreams})
     return dataclasses.replace(loaded, config=config)
 
 

@@ -8,7 +8,13 @@ from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from mtlsproxy.config.base import Absent, Section, Some, written
 from mtlsproxy.config.scalars import Count, FileName, PositiveCount, PositiveDuration, checked_text, host_of
-from mtlsproxy.config.truststore import Revocation, split_authority
+from mtlsproxy.config.truststore import (
+    EXTENDED_KEY_USAGES,
+    ExtendedKeyUsage,
+    Revocation,
+    Truststore,
+    split_authority,
+)
 
 _LONGEST_SOCKET_PATH = 107
 """sun_path, less its NUL (unix(7))."""
@@ -91,6 +97,13 @@ class UpstreamServer(Section):
         return split_authority(self.url.partition("://")[2].removesuffix("/"))
 
 
+class ServerKeyUsage(Section):
+    """What a server's extended key usage must say (RFC 5280 §4.2.1.12): always serverAuth."""
+
+    allow_absent: bool = False
+    """Accept a server's certificate with no extended key usage extension."""
+
+
 class UpstreamTls(Section):
     """TLS towards the upstream, for https."""
 
@@ -102,14 +115,29 @@ class UpstreamTls(Section):
     """This proxy's own client certificate towards the upstream: PEM chain, leaf first."""
     private_key: FileName | None = None
     """Its PEM private key."""
+    private_key_password_file: FileName | None = None
+    """A file with the key's password."""
+    extended_key_usage: ServerKeyUsage = Field(default_factory=ServerKeyUsage)
     revocation: Absent[Revocation] = None
-    """As in truststores; absent: off."""
+    """As in truststores; absent: off, with a warning."""
 
     @model_validator(mode="after")
     def _certificate_with_key(self) -> Self:
         if (self.certificate is None) != (self.private_key is None):
             raise ValueError("certificate and private_key belong together: give both or neither")
+        if self.private_key_password_file is not None and self.private_key is None:
+            raise ValueError("private_key_password_file is of no use without private_key")
         return self
+
+    @property
+    def truststore(self) -> Truststore:
+        """The servers' truststore: trust anchors and revocation of these settings, a truststore's defaults else."""
+        usages = ExtendedKeyUsage.model_construct(
+            require=(EXTENDED_KEY_USAGES["serverAuth"],), allow_absent=self.extended_key_usage.allow_absent
+        )
+        return Truststore.model_construct(
+            trust_anchors=self.trust_anchors, extended_key_usage=usages, revocation=self.revocation
+        )
 
 
 class HealthCheck(Section):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from mtlsproxy.config.base import Section
 from mtlsproxy.config.document import Document, Path, printed
 from mtlsproxy.config.errors import ConfigWarning
-from mtlsproxy.config.model import Config, Listener, Revocation, Route, Truststore
+from mtlsproxy.config.model import Config, Listener, Revocation, Route, Truststore, Upstream
 
 
 def warnings(config: Config, document: Document) -> list[ConfigWarning]:
@@ -22,6 +22,8 @@ def _weak(config: Config) -> Iterator[tuple[Path, str]]:
         yield from _weak_listener(("listeners", index), listener)
     for name, truststore in config.truststores.items():
         yield from _weak_truststore(("truststores", name), truststore)
+    for name, upstream in config.upstreams.items():
+        yield from _weak_upstream(("upstreams", name, "tls"), upstream)
     for index, route in enumerate(config.routes):
         yield from _weak_route(("routes", index), route)
     yield from _unsafe(config, ())
@@ -47,11 +49,31 @@ def _weak_truststore(path: Path, truststore: Truststore) -> Iterator[tuple[Path,
         yield (*path, "extended_key_usage", "allow_absent"), "certificates that do not say what they are for are let in"
 
 
-def _weak_revocation(path: Path, revocation: Revocation) -> Iterator[tuple[Path, str]]:
+def _weak_revocation(
+    path: Path, revocation: Revocation, whom: str = "revoked certificates are let in"
+) -> Iterator[tuple[Path, str]]:
     if revocation.mode == "off":
-        yield path, "is off: revoked certificates are let in"
+        yield path, f"is off: {whom}"
     elif revocation.mode == "soft_fail":
-        yield path, "is soft_fail: without a usable answer revoked certificates are let in"
+        yield path, f"is soft_fail: without a usable answer {whom}"
+
+
+def _weak_upstream(path: Path, upstream: Upstream) -> Iterator[tuple[Path, str]]:
+    tls = upstream.tls
+    if tls is None:
+        return
+    if not any(server.scheme == "https" for server in upstream.servers):
+        yield path, "is of no use: no server has an https:// URL, and requests go there unencrypted"
+    elif tls.revocation is None:
+        yield (*path, "revocation"), "is absent: servers with revoked certificates are trusted"
+    else:
+        whom = "servers with revoked certificates are trusted"
+        yield from _weak_revocation((*path, "revocation", "mode"), tls.revocation, whom)
+    if tls.extended_key_usage.allow_absent:
+        yield (
+            (*path, "extended_key_usage", "allow_absent"),
+            "servers whose certificates do not say what they are for are trusted",
+        )
 
 
 def _weak_route(path: Path, route: Route) -> Iterator[tuple[Path, str]]:

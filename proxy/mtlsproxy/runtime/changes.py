@@ -11,19 +11,25 @@ def changes(old: Material, new: Material) -> Iterator[tuple[str, bool]]:
     """Each difference, and whether it concerns whom the proxy trusts."""
     if old.loaded.sha256 != new.loaded.sha256:
         yield f"the configuration: {old.loaded.sha256[:16]} to {new.loaded.sha256[:16]}", False
-    for name in sorted(old.trusts.keys() | new.trusts.keys()):
-        if name not in new.trusts:
+    before_trusts, after_trusts = old.all_trusts, new.all_trusts
+    for name in sorted(before_trusts.keys() | after_trusts.keys()):
+        if name not in after_trusts:
             yield f"truststore {name} is gone", True
-        elif name not in old.trusts:
+        elif name not in before_trusts:
             yield f"truststore {name} is new", True
         else:
-            yield from _trust_changes(name, old.trusts[name], new.trusts[name])
+            yield from _trust_changes(name, before_trusts[name], after_trusts[name])
     before = {c.leaf.fingerprint_sha256 for chain in old.credentials.values() for c in chain}
     for listener, credentials in new.credentials.items():
         for credential in credentials:
             if credential.leaf.fingerprint_sha256 not in before:
                 leaf = credential.leaf
                 yield f"listener {listener} serves {leaf.subject}, valid until {leaf.not_after:%Y-%m-%d}", False
+    for upstream, credential in new.client_credentials.items():
+        known = old.client_credentials.get(upstream)
+        if known is None or known.leaf != credential.leaf:
+            leaf = credential.leaf
+            yield f"upstream {upstream} is shown {leaf.subject}, valid until {leaf.not_after:%Y-%m-%d}", False
 
 
 def _trust_changes(name: str, old: Trust, new: Trust) -> Iterator[tuple[str, bool]]:

@@ -1,4 +1,5 @@
-"""Revocation data that comes over the network: CRL URLs, distribution points, OCSP. One feed a truststore.
+"""Revocation data that comes over the network: CRL URLs, distribution points, OCSP. One feed a truststore, or
+an upstream whose servers' certificates are checked so.
 
 Nothing here holds up the loop: lists are fetched, verified and indexed by the helper process (fetch.client), answers
 asked for by aiohttp. What has come is looked up at once; what a verdict wants besides is asked for, and the verdict
@@ -275,16 +276,15 @@ class Feeds:
 
     def check(self, material: Material) -> None:
         """Whether `adopt` can do it. Raises CacheError."""
-        revocations = (store.revocation for store in material.loaded.config.truststores.values())
+        revocations = material.revocations.values()
         if any(config is not None and config.mode != "off" and fetches_lists(config) for config in revocations):
             self.client()
 
     def adopt(self, material: Material) -> None:
         """Feeds for its truststores; those whose settings and issuers are the same go on. Raises CacheError."""
-        revocations = {name: store.revocation for name, store in material.loaded.config.truststores.items()}
-        trusts, pems = material.trusts, material.fetch_anchors
+        trusts, pems = material.all_trusts, material.fetch_anchors
         wanted: dict[str, object] = {}
-        for name, config in revocations.items():
+        for name, config in material.revocations.items():
             if config is None or config.mode == "off" or not needs_feed(config):
                 continue
             store = trusts[name].truststore

@@ -23,7 +23,9 @@ def show_material(metrics: Metrics, material: Material, now: float) -> None:
     for credentials in material.credentials.values():
         for credential in credentials:
             show("server", credential.leaf)
-    for trust in material.trusts.values():
+    for credential in material.client_credentials.values():
+        show("upstream_client", credential.leaf)
+    for trust in material.all_trusts.values():
         for anchor in trust.truststore.anchors:
             show("trust_anchor", anchor)
     metrics.certificate_not_after_timestamp_seconds.replace(certificates)
@@ -37,7 +39,7 @@ def _show_crls(metrics: Metrics, material: Material, now: float) -> None:
     entries: dict[tuple[str, ...], float] = {}
     loaded: dict[tuple[str, ...], float] = {}
     known = dict(metrics.crl_last_success_timestamp_seconds.read())  # of what was fetched, as the feeds wrote it
-    for name, trust in material.trusts.items():
+    for name, trust in material.all_trusts.items():
         for combined in trust.crls.lists:
             crl = combined.base
             labels = crl_labels(name, crl)

@@ -15,7 +15,9 @@ from mtlsproxy.http1.service import Rules, Target
 from mtlsproxy.identity.strip import StripRules
 from mtlsproxy.runtime.judging import Judge
 from mtlsproxy.runtime.material import Material
+from mtlsproxy.runtime.servers import make_client_context
 from mtlsproxy.telemetry.metrics import Metrics
+from mtlsproxy.tls.client_context import ClientContext
 from mtlsproxy.tls.contexts import ContextError, Contexts, Resumption, VerifySettings, build_contexts
 from mtlsproxy.tls.tickets import policy_hash
 from mtlsproxy.upstream.pool import Upstream
@@ -34,10 +36,11 @@ class ListenerPlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Material made ready; listeners by name."""
+    """Material made ready; listeners by name, and the contexts towards the servers of upstreams that have TLS."""
 
     material: Material
     listeners: Mapping[str, ListenerPlan]
+    upstreams: Mapping[str, ClientContext]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,21 @@ def build_listener_contexts(material: Material, secret: bytes) -> dict[str, Cont
     return contexts
 
 
+def build_upstream_contexts(material: Material) -> dict[str, ClientContext]:
+    """By upstream, where it has TLS. Raises ConfigErrors."""
+    contexts: dict[str, ClientContext] = {}
+    errors = []
+    for name, trust in material.servers.items():
+        upstream = material.loaded.config.upstreams[name]
+        try:
+            contexts[name] = make_client_context(upstream, trust, material.client_credentials.get(name))
+        except ContextError as error:
+            errors.append(material.loaded.error(f"upstreams.{name}.tls.{error.key}", error.detail))
+    if errors:
+        raise ConfigErrors(errors)
+    return contexts
+
+
 def make_plan(material: Material, secret: bytes) -> Plan:
     """secret: see build_listener_contexts. Raises ConfigErrors."""
     contexts = build_listener_contexts(material, secret)
@@ -88,7 +106,7 @@ def make_plan(material: Material, secret: bytes) -> Plan:
             if route.listeners is None or listener.name in route.listeners
         )
         listeners[listener.name] = ListenerPlan(contexts[listener.name], routes, Router(routes, listener.name))
-    return Plan(material, listeners)
+    return Plan(material, listeners, build_upstream_contexts(material))
 
 
 def make_snapshot(plan: Plan, generation: int, upstreams: Mapping[str, Upstream], metrics: Metrics) -> Snapshot:

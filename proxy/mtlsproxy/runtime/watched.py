@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from mtlsproxy.config.model import Config
+from mtlsproxy.config.model import Config, Truststore
 
 _WILDCARDS = frozenset("*?[")
 
@@ -25,13 +25,23 @@ def _named(config: Config) -> Iterator[Path]:
                 yield entry.private_key_password_file
     if config.admin.token_file is not None:
         yield config.admin.token_file
+    for upstream in config.upstreams.values():
+        if upstream.tls is not None:
+            tls = upstream.tls
+            own = (tls.certificate, tls.private_key, tls.private_key_password_file)
+            yield from (file for file in own if file is not None)
+            yield from _of_truststore(tls.truststore)
     for truststore in config.truststores.values():
-        yield from (*truststore.trust_anchors, *truststore.intermediates)
-        if truststore.deny_file is not None:
-            yield truststore.deny_file
-        if truststore.revocation is not None:
-            yield from truststore.revocation.fetch.trust_anchors
-            yield from (source for source in truststore.revocation.crl.sources if isinstance(source, Path))
+        yield from _of_truststore(truststore)
+
+
+def _of_truststore(truststore: Truststore) -> Iterator[Path]:
+    yield from (*truststore.trust_anchors, *truststore.intermediates)
+    if truststore.deny_file is not None:
+        yield truststore.deny_file
+    if truststore.revocation is not None:
+        yield from truststore.revocation.fetch.trust_anchors
+        yield from (source for source in truststore.revocation.crl.sources if isinstance(source, Path))
 
 
 def signature(paths: Iterable[Path]) -> Signature:

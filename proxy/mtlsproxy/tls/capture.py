@@ -1,4 +1,4 @@
-"""Sees the certificates that a client presents, even when OpenSSL then refuses them and forgets the chain.
+"""Sees the certificates that a peer presents, even when OpenSSL then refuses them and forgets the chain.
 
 `_msg_callback` is private, and in every CPython since 3.8. It is used for saying who was refused, never for deciding.
 A handshake step is one synchronous call, so one slot holds what the step under way saw.
@@ -8,7 +8,8 @@ import _ssl
 import ssl
 from collections.abc import Callable
 
-_READ, _HANDSHAKE, _CERTIFICATE = 0, 22, 11
+_HANDSHAKE, _CERTIFICATE = 22, 11
+_DER = 2  # _ssl.ENCODING_DER
 _TLS13 = 0x0304
 _NAMES = {0x0303: "TLSv1.2", _TLS13: "TLSv1.3"}
 
@@ -39,7 +40,7 @@ class Presented:
 
 
 def watch(context: ssl.SSLContext) -> Presented:
-    """Have `context` show the certificates that its clients present."""
+    """Have `context` show the certificates that its peers present."""
     presented = Presented()
 
     def callback(conn: object, direction: str, version: int, content: int, kind: int, data: bytes) -> None:
@@ -69,3 +70,16 @@ def certificates_of(message: bytes, tls13: bool) -> tuple[bytes, ...]:
         if tls13:
             at += 2 + int.from_bytes(message[at : at + 2], "big")
     return tuple(out)
+
+
+def presented_chain(tls: ssl.SSLObject) -> tuple[bytes, ...]:
+    """What the peer of a finished handshake presented, as DER, leaf first; () where it had no certificate.
+
+    Of a resumed session: the leaf alone.
+    """
+    if tls.session_reused:
+        leaf = tls.getpeercert(binary_form=True)
+        return () if leaf is None else (leaf,)
+    # Public only from 3.13; the inner object has had it since 3.10. Without a certificate it is [None].
+    chain = tls._sslobj.get_unverified_chain()  # type: ignore[attr-defined]
+    return tuple(certificate.public_bytes(_DER) for certificate in chain or () if certificate is not None)

@@ -1,14 +1,18 @@
-"""A server certificate with its key, read and checked before OpenSSL sees it, so that what is wrong can be said."""
+"""A certificate of ours with its key, read and checked before OpenSSL sees it, so that what is wrong can be said."""
 
 import itertools
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
 from mtlsproxy.x509.certificate import Certificate, MalformedCertificate, load_pem_certificates
+from mtlsproxy.x509.policy import CLIENT_AUTH
+
+Role = Literal["server", "client"]
 
 
 class CredentialError(Exception):
@@ -35,8 +39,10 @@ class Credential:
         return self.chain[0]
 
 
-def load_credential(certificate: Path, private_key: Path, password_file: Path | None, at: datetime) -> Credential:
-    """Read the files. Raises CredentialError."""
+def load_credential(
+    certificate: Path, private_key: Path, password_file: Path | None, at: datetime, role: Role = "server"
+) -> Credential:
+    """Read the files. role: what this proxy is where it presents the certificate. Raises CredentialError."""
     chain = _load_chain(certificate)
     password = None
     if password_file is not None:
@@ -56,7 +62,7 @@ def load_credential(certificate: Path, private_key: Path, password_file: Path | 
             f"{private_key} does not match the certificate {certificate} ({chain[0].subject}); "
             "name the key that its request was made with",
         )
-    return Credential(chain, certificate, private_key, password, tuple(_warnings(chain, private_key, at)))
+    return Credential(chain, certificate, private_key, password, tuple(_warnings(chain, private_key, at, role)))
 
 
 def _read(file: Path, key: str) -> bytes:
@@ -83,17 +89,19 @@ def _spki(key: object) -> bytes:
     return der
 
 
-def _warnings(chain: tuple[Certificate, ...], private_key: Path, at: datetime) -> list[str]:
+def _warnings(chain: tuple[Certificate, ...], private_key: Path, at: datetime, role: Role) -> list[str]:
     leaf = chain[0]
     out = []
+    who = f"the {role} certificate {leaf.subject}"
+    peers = "clients" if role == "server" else "servers"
     if leaf.not_after < at:
-        out.append(
-            f"the server certificate {leaf.subject} expired on {leaf.not_after:%Y-%m-%d}: clients will refuse it"
-        )
+        out.append(f"{who} expired on {leaf.not_after:%Y-%m-%d}: {peers} will refuse it")
     if leaf.not_before > at:
-        out.append(f"the server certificate {leaf.subject} is not valid before {leaf.not_before:%Y-%m-%d}")
-    if not leaf.sans.dns and not leaf.sans.ips:
-        out.append(f"the server certificate {leaf.subject} names no host (no subjectAltName): clients will refuse it")
+        out.append(f"{who} is not valid before {leaf.not_before:%Y-%m-%d}")
+    if role == "server" and not leaf.sans.dns and not leaf.sans.ips:
+        out.append(f"{who} names no host (no subjectAltName): {peers} will refuse it")
+    if role == "client" and leaf.extended_key_usage is not None and CLIENT_AUTH not in leaf.extended_key_usage:
+        out.append(f"{who} has no extended key usage clientAuth: {peers} will refuse it")
     for child, parent in itertools.pairwise(chain):
         if child.issuer_der != parent.subject_der:
             out.append(f"the chain is out of order: {parent.subject} did not issue {child.subject}")

@@ -5,6 +5,7 @@ import time
 from typing import TYPE_CHECKING
 
 from mtlsproxy.reasons import Reason
+from mtlsproxy.tls.capture import presented_chain
 from mtlsproxy.tls.client_hello import MAX_CLIENT_HELLO, MAX_RECORDS, BadClientHello, ClientHello, parse_client_hello
 from mtlsproxy.tls.contexts import ServerContext
 from mtlsproxy.tls.failures import detail_of, reason_of
@@ -14,8 +15,6 @@ from mtlsproxy.transport.stream import SocketStream
 
 if TYPE_CHECKING:
     from mtlsproxy.tls.acceptor import Acceptor
-
-_DER = 2  # _ssl.ENCODING_DER
 
 _MAX_HELLO_BYTES = MAX_CLIENT_HELLO + 5 * MAX_RECORDS
 """On the wire, record headers included; more is not even looked at."""
@@ -211,7 +210,7 @@ class Handshake:
         tls.context = context.twin  # without the message callback, which costs at every record
         seconds = time.perf_counter() - self._began
         stream = TlsStream(self._raw, tls, self._incoming, self._outgoing)
-        self._acceptor.established(self, stream, context, _chain(tls), seconds)
+        self._acceptor.established(self, stream, context, presented_chain(tls), seconds)
 
     def give_way(self) -> None:
         """Others wait for a slot, and this client has been silent longest."""
@@ -245,13 +244,3 @@ class Handshake:
         if self._in_slot:
             self._in_slot = False
             self._acceptor.free_slot(self)
-
-
-def _chain(tls: ssl.SSLObject) -> tuple[bytes, ...]:
-    """What the client presented, as DER, leaf first; () without a certificate. Of a resumed session: the leaf alone."""
-    if tls.session_reused:
-        leaf = tls.getpeercert(binary_form=True)
-        return () if leaf is None else (leaf,)
-    # Public only from 3.13; the inner object has had it since 3.10. Without a certificate it is [None].
-    chain = tls._sslobj.get_unverified_chain()  # type: ignore[attr-defined]
-    return tuple(certificate.public_bytes(_DER) for certificate in chain or () if certificate is not None)

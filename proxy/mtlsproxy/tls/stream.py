@@ -36,6 +36,7 @@ class TlsStream:
         "_raw",
         "_read",
         "_write",
+        "cut_off",
         "handler",
         "ssl_object",
     )
@@ -51,6 +52,7 @@ class TlsStream:
         self._outgoing = outgoing
         self._closing = False
         self._key_updates = 0
+        self.cut_off = False
         self.handler: Handler
 
     def start(self, handler: Handler) -> None:
@@ -114,7 +116,9 @@ class TlsStream:
             self._raw.abort_with(ConnectionAbortedError("too many KeyUpdates"))
 
     def eof_received(self) -> None:
-        # No close_notify came: the framing above decides whether the message was whole.
+        # No close_notify came: the framing above decides whether the message was whole. What only the end would have
+        # told may be cut short by anybody on the way (RFC 8446 §6.1).
+        self.cut_off = True
         self.handler.eof_received()
 
     def pause_writing(self) -> None:

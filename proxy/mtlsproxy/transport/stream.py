@@ -131,6 +131,9 @@ class Stream(Protocol):
 class SocketStream:
     """Plain bytes over a connected, non-blocking socket."""
 
+    cut_off = False
+    """Whether the end that `eof_received` told may be another's doing: only TLS can tell (see TlsStream)."""
+
     __slots__ = (
         "_closing",
         "_discarded",

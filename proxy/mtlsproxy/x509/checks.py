@@ -20,7 +20,7 @@ def check_validity(path: Path, at: datetime) -> Finding:
     for index, certificate in enumerate(path.certificates):
         if second > certificate.not_after:
             seen = f"{path.role(index)} expired at {_when(certificate.not_after)}"
-            fix = "renew the client's certificate" if index == 0 else "replace the expired CA certificate on both sides"
+            fix = "renew the certificate" if index == 0 else "replace the expired CA certificate on both sides"
             return failed("validity", Reason.EXPIRED, seen, rule, fix)
         if second < certificate.not_before:
             seen = f"{path.role(index)} is not valid before {_when(certificate.not_before)}"
@@ -81,11 +81,11 @@ def check_signature(path: Path, policy: Policy) -> Finding:
 
 
 def check_key_usage(path: Path) -> Finding:
-    """RFC 5280 §4.2.1.3: a client signs its handshake; and a CA certificate is no client's."""
+    """RFC 5280 §4.2.1.3: a peer signs its handshake; and a CA certificate is no peer's."""
     leaf = path.leaf
     rule = "no CA certificate; digitalSignature where there is a key usage (RFC 5280 §4.2.1.3, §4.2.1.9)"
     if leaf.is_ca:
-        fix = "use a certificate that the CA issued for the client, not the CA's own"
+        fix = "use a certificate that the CA issued for this peer, not the CA's own"
         return failed("key_usage", Reason.CA_AS_LEAF, "the leaf is a CA certificate (cA=TRUE)", rule, fix)
     if leaf.key_usage is None:
         return passed("key_usage", "no key usage extension", rule)

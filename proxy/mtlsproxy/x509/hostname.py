@@ -24,7 +24,7 @@ def check_server_name(leaf: Certificate, name: str) -> Check:
     count (RFC 9525 §2), an address only matches an iPAddress (§6.5), a wildcard is the whole leftmost label with at
     least two behind it and stands for one label (§6.3). Raises InvalidServerName.
     """
-    reference = _reference(name)
+    reference = reference_identifier(name)
     rule = f"a subjectAltName for {name} (RFC 9525 §6)"
     if isinstance(reference, str):
         matching = next((dns for dns in leaf.sans.dns if _matches(dns, reference)), None)
@@ -37,7 +37,8 @@ def check_server_name(leaf: Certificate, name: str) -> Check:
     return Check(NAME, Result.FAIL, names, rule, fix)
 
 
-def _reference(name: str) -> str | IPv4Address | IPv6Address:
+def reference_identifier(name: str) -> str | IPv4Address | IPv6Address:
+    """`name` as it is compared: an address, or a lower-case DNS name without final dot. Raises InvalidServerName."""
     try:
         return ip_address(name)
     except ValueError:

@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -38,7 +39,8 @@ Script = Callable[[Recorded, socket.socket], bytes | None]
 
 @dataclass
 class RecordingUpstream:
-    """`script` may be replaced at any time; what comes later is answered by the new one."""
+    """`script` may be replaced at any time; what comes later is answered by the new one. So may `context`: with one it
+    speaks TLS."""
 
     port: int
     script: Script = lambda _request, _connection: OK
@@ -46,10 +48,14 @@ class RecordingUpstream:
     received: list[bytearray] = field(default_factory=list)
     """What came over each connection, in the order in which they were accepted."""
     open: set[socket.socket] = field(default_factory=set)
+    context: ssl.SSLContext | None = None
+    tls: list[ssl.SSLSocket] = field(default_factory=list)
+    """Connections whose handshake this side found complete."""
+    tls_failures: list[Exception] = field(default_factory=list)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.context else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def untouched(self) -> bool:
@@ -91,7 +97,28 @@ def _accept(listening: socket.socket, upstream: RecordingUpstream) -> None:
 
 
 def _serve(connection: socket.socket, received: bytearray, upstream: RecordingUpstream) -> None:
-    with connection, contextlib.suppress(OSError):
+    with contextlib.ExitStack() as stack:
+        if upstream.context is not None:
+            try:
+                connection = _shake_hands(connection, upstream.context, upstream)
+            except OSError as error:
+                upstream.tls_failures.append(error)
+                connection.close()
+                return
+        stack.enter_context(connection)
+        _answer(connection, received, upstream)
+
+
+def _shake_hands(plain: socket.socket, context: ssl.SSLContext, upstream: RecordingUpstream) -> ssl.SSLSocket:
+    connection = context.wrap_socket(plain, server_side=True)
+    upstream.open.discard(plain)
+    upstream.open.add(connection)
+    upstream.tls.append(connection)
+    return connection
+
+
+def _answer(connection: socket.socket, received: bytearray, upstream: RecordingUpstream) -> None:
+    with contextlib.suppress(OSError):
         reader = _Reader(connection, received)
         while (request := reader.request()) is not None:
             upstream.requests.append(request)

@@ -150,7 +150,7 @@ class Origin:
     def _retire(self) -> None:
         """Out of the pool at once: the socket itself goes a moment later, and nobody may borrow it meanwhile."""
         self.server.upstream.withdraw(self)
-        self.stream.abort()
+        self.stream.close(linger=False)
 
     # -- what the stream says --------------------------------------------------------------------------------------
 
@@ -177,6 +177,9 @@ class Origin:
         asker = self._asker
         if asker is None:
             self._retire()
+        elif isinstance(self._body, UntilClose) and self.stream.cut_off:
+            # Anybody on the way can end a connection: only the server's close_notify ends an answer (RFC 9112 §9.8).
+            self._fail(Reason.UPSTREAM_ERROR, "the connection ended within the upstream's answer, without close_notify")
         elif isinstance(self._body, UntilClose):
             self._end(asker, [])
         elif self._state == _HEAD:

@@ -62,7 +62,7 @@ def consult(
 def usable_state_folder(material: Material) -> None:
     """Whether a start could keep its lists: as `Feeds.check`, and nothing is made. Raises fetch.cache.CacheError."""
     config = material.loaded.config
-    revocations = (store.revocation for store in config.truststores.values())
+    revocations = material.revocations.values()
     if not any(one is not None and one.mode != "off" and fetches_lists(one) for one in revocations):
         return
     folder = state_folder(config.state_dir, os.environ)

@@ -55,7 +55,6 @@ class Proxy:
         self._stopping = asyncio.Event()
         self.metrics = Metrics()
         self.wheel = TimerWheel(self.loop)
-        self.pools = Pools(self.loop, self.wheel, self.metrics)
         self.serving = False
         self.draining = False
         self.listeners: dict[str, ListenerRuntime] = {}
@@ -67,6 +66,7 @@ class Proxy:
         folder = state_folder(material.loaded.config.state_dir, os.environ)
         self.denials = Denials(folder, material.denials, self._renew)
         self.feeds = Feeds(folder, self.metrics, self._fetched)
+        self.pools = Pools(self.loop, self.wheel, self.metrics, self.feeds.resolve)
         self._judging: asyncio.Task[None] | None = None
         self.ticket_secret = os.urandom(SECRET_SIZE)
 
@@ -93,7 +93,7 @@ class Proxy:
         except BaseException:
             close_sockets(sockets.values())
             raise
-        self.pools.adopt(self.pools.prepare(loaded.config))
+        self.pools.adopt(self.pools.prepare(plan))
         self.snapshot = make_snapshot(plan, 1, self.pools.upstreams, self.metrics)
         for listener in loaded.config.listeners:
             self.listeners[listener.name] = self._listener(listener.name)
@@ -154,7 +154,7 @@ class Proxy:
         sockets = bind_listeners(plan.material.loaded, fresh)
         before = self.snapshot.material
         # From here to the last listener nothing is awaited: no request and no denial meets a half of it.
-        self.pools.adopt(self.pools.prepare(config))
+        self.pools.adopt(self.pools.prepare(plan))
         self.feeds.adopt(plan.material)
         self._make_snapshot(plan)
         show_material(self.metrics, plan.material, time.time())
@@ -177,6 +177,7 @@ class Proxy:
         """The next generation. Denials may have come while the plan was made: those of now are what counts."""
         material = plan.material.with_denials(self.denials.current).with_sources(self.feeds.sources)
         plan = dataclasses.replace(plan, material=material)
+        self.pools.trust(plan)
         generation = self.snapshot.generation + 1
         self.snapshot = make_snapshot(plan, generation, self.pools.upstreams, self.metrics)
 

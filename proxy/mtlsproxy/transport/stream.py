@@ -99,6 +99,8 @@ class Stream(Protocol):
     """What a handler asks of its stream, whatever the bytes go over."""
 
     handler: Handler
+    cut_off: bool
+    """Whether the end that `eof_received` told may be another's doing than the peer's: TLS can tell."""
 
     def start(self, handler: Handler) -> None:
         """From now on `handler` is told; what came before may be told at once."""
@@ -131,8 +133,7 @@ class Stream(Protocol):
 class SocketStream:
     """Plain bytes over a connected, non-blocking socket."""
 
-    cut_off = False
-    """Whether the end that `eof_received` told may be another's doing: only TLS can tell (see TlsStream)."""
+    cut_off = False  # nobody can tell
 
     __slots__ = (
         "_closing",

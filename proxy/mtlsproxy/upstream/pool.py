@@ -177,7 +177,7 @@ class Upstream:
             server.connecting.discard(attempt)
             server.failures.value += 1
             self.gone(server)
-            borrower.not_lent(reason, detail, again=reason is Reason.UPSTREAM_UNAVAILABLE)
+            borrower.not_lent(reason, detail, again=reason is not Reason.UPSTREAM_TIMEOUT)
 
         timeout = self.settings.connect_timeout
         attempt = Connecting(self._loop, self._wheel, server.endpoint, timeout, connected, failed)

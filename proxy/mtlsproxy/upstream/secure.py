@@ -136,21 +136,28 @@ class SecureStream(TlsStream):
     @property
     def has_news(self) -> bool:
         """Whether it is fit for no further request: something waits to be read, or its server is trusted no more."""
-        return super().has_news or not self._is_trusted
+        return super().has_news or self.distrusted
 
     @property
-    def _is_trusted(self) -> bool:
+    def distrusted(self) -> bool:
+        """Whether another connection would be made otherwise now, or not at all."""
         upstream = self._server.upstream
         if self._context is not upstream.context:
-            return False  # other anchors, or another certificate of ours
+            return True  # other anchors, or another certificate of ours
         if self._trust is upstream.trust and time() < self._deadline:
-            return True
+            return False
         verdict = upstream.judge(self._presented, self._server.name)
         if verdict.deadline is None:  # refused, or not known: then a new connection waits for the answer
             upstream.say(self._server.url, verdict)
-            return False
+            return True
         self._trust, self._deadline = upstream.trust, verdict.deadline.timestamp()
-        return True
+        return False
+
+    def connection_lost(self, error: OSError | None) -> None:
+        if isinstance(error, ssl.SSLError):
+            # TLS 1.3 servers say only after the handshake what they think of our certificate (RFC 8446 §4.4.2.4).
+            error = ConnectionAbortedError(f"{detail_of(error)}{_hint(error.reason or '')}")
+        super().connection_lost(error)
 
 
 class Securing:

@@ -16,7 +16,6 @@ Refuse = Callable[[dict[str, Any]], list[tuple[str, str]]]
 ASKS: list[tuple[str, object, object]] = [
     ("listeners.0.bind", "fd:public", "127.0.0.1:1"),
     ("listeners.0.protocols", ["h2", "http/1.1"], ["http/1.1"]),
-    ("upstreams.orders.servers.0.url", "https://a.example", "http://a.example"),
     ("upstreams.orders.servers.0.weight", 2, 1),
     ("upstreams.orders.protocol", "h2", "http/1.1"),
     ("upstreams.orders.balance", "least_requests", "round_robin"),
@@ -29,7 +28,6 @@ ASKS: list[tuple[str, object, object]] = [
     ("workers", 4, 1),
 ]
 WITHOUT_INERT: list[tuple[str, object]] = [
-    ("upstreams.orders.tls", {"trust_anchors": ["ca.pem"]}),
     ("upstreams.orders.circuit_breaker", {"failures": 5, "open_for": "10s"}),
 ]
 
@@ -66,6 +64,8 @@ def test_what_is_available_is_not_refused(accepted: Accept) -> None:
         "truststores.partners.deny_file": "deny.yaml",
         "state_dir": "state",
         "listeners.0.tls.session_resumption": True,
+        "upstreams.orders.servers.0.url": "https://a.example",
+        "upstreams.orders.tls": {"trust_anchors": ["ca.pem"]},
     }
     assert accepted(changes).config.upstreams["orders"].retries == 2
 
@@ -80,6 +80,5 @@ def test_the_whole_reference_is_understood_by_the_model_and_refused_only_for_wha
         parse((Path(__file__).parent / "reference.yaml").read_bytes())
     assert [(error.path, error.message.partition(":")[0]) for error in caught.value.errors] == [
         ("listeners[0].protocols[0]", "not available in this version"),
-        ("upstreams.orders.tls", "not available in this version"),
         ("upstreams.orders.circuit_breaker", "not available in this version"),
     ]

@@ -12,7 +12,7 @@ from cryptography import x509
 from tests.integration.certificates import Identity, anchor_file, identity, issue
 from tests.integration.clients import Response, client_context, tls
 from tests.integration.conftest import Material, Start
-from tests.integration.harness import RunningProxy, Tree
+from tests.integration.harness import RunningProxy, Tree, eventually
 from tests.integration.upstream import RecordingUpstream
 from tests.unit.x509.build import Issued
 
@@ -85,6 +85,13 @@ class Secured:
     def get(self) -> Response:
         with tls(self.proxy.port(), self.client) as connection:
             return connection.get()
+
+    def said(self, words: str) -> str:
+        """The one message of the log that has these words."""
+        found = eventually(lambda: [m["message"] for m in self.proxy.messages() if words in m["message"]])
+        assert len(found) == 1
+        message: str = found[0]
+        return message
 
     @property
     def failures(self) -> float:

@@ -83,14 +83,16 @@ class ResponseHead:
         """What its Connection fields list, in lower case."""
         return frozenset(token.strip() for token in (self._tokens or b"").lower().split(b","))
 
-    def settle(self, keep_alive: bool) -> None:
+    def settle(self, version: str) -> None:
         """All fields are here: judge the framing and drop what is between the upstream and us only."""
-        self.keep_alive = keep_alive
+        self.keep_alive = _keeps_alive(version, self._tokens)
         if self._coding is not None:
             if self.content_length is not None:
                 raise _malformed("Transfer-Encoding and Content-Length together")
             if self._coding.lower() != b"chunked":
                 raise _malformed("a transfer coding other than chunked")
+            if version == "1.0":  # RFC 9112 §6.1: faulty framing
+                raise _malformed("Transfer-Encoding in an HTTP/1.0 answer")
             self.chunked = True
         if self._tokens is not None and self._tokens not in _PLAIN_TOKENS:
             self.fields = without(self.fields, self.connection_tokens)
@@ -116,7 +118,7 @@ def parse_response_head(data: bytes) -> ResponseHead:
     version = parser.get_http_version()
     if version not in _VERSIONS or head.status < 100:
         raise _malformed("a malformed status line")
-    head.settle(_keeps_alive(version, head._tokens))
+    head.settle(version)
     head.lines = b"".join(head.fields)
     return head
 

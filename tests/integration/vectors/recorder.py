@@ -51,6 +51,8 @@ class Recorder:
     malformed: list[str] = field(default_factory=list)
     connections: int = 0
     lie: Lie | None = None
+    told: threading.Event = field(default_factory=threading.Event)
+    """Whether the lie is out, all of it."""
     pace: Callable[[], object] = lambda: None
     """Called between the pieces of a lie: returns when the proxy has read the one before."""
 
@@ -61,6 +63,7 @@ class Recorder:
     def forget(self) -> None:
         self.seen.clear()
         self.cut.clear()
+        self.told.clear()
 
 
 def whole_request(data: bytes) -> tuple[bytes, int] | None:
@@ -237,9 +240,12 @@ def _answer(recorder: Recorder, line: Line, request: bytes, selector: selectors.
             line.sock.sendall(truth(method, target))
             return
         told, step = recorder.lie.answer, recorder.lie.step
-        for at in range(0, len(told), step):
-            line.sock.sendall(told[at : at + step])
-            recorder.pace()
+        try:
+            for at in range(0, len(told), step):
+                line.sock.sendall(told[at : at + step])
+                recorder.pace()
+        finally:
+            recorder.told.set()
         if recorder.lie.then == "resets":
             line.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             _end(line, selector)

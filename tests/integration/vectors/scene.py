@@ -46,18 +46,20 @@ class Scene:
         """A turn of the proxy's loop: what was sent to it is read when this returns."""
         self.proxy.call(lambda: None)
 
-    def others_are_served(self) -> None:
+    def others_are_served(self) -> int:
         """The next client's request reaches the upstream as its own, and its answer is the one to it.
 
-        Whatever the proxy sent upstream before is in `recorder` by then.
+        Whatever the proxy sent upstream before is in `recorder` by then. Returns the number of the connection that
+        brought it there.
         """
         self._asked += 1
         path = f"/honest/{self._asked}"
         answer = self.honest.get(path)
         assert (answer.status, answer.body) == (200, f"GET {path}".encode())
-        mine = [asked for _, asked in self.recorder.seen if asked.startswith(b"GET %b HTTP/1.1\r\n" % path.encode())]
-        assert len(mine) == 1
-        self.recorder.seen[:] = [each for each in self.recorder.seen if each[1] not in mine]
+        line = b"GET %b HTTP/1.1\r\n" % path.encode()
+        (mine,) = (each for each in self.recorder.seen if each[1].startswith(line))
+        self.recorder.seen.remove(mine)
+        return mine[0]
 
 
 def as_sent(seen: bytes) -> bytes:

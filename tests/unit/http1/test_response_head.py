@@ -157,7 +157,6 @@ def test_ambiguous_or_malformed_answers_are_refused(lines: list[bytes]) -> None:
         (b"HTTP/1.1 304 Not Modified", [b"Connection: close"], False),
         (b"HTTP/1.0 200 OK", [], False),
         (b"HTTP/1.0 200 OK", [b"Content-Length: 5"], False),
-        (b"HTTP/1.0 200 OK", [b"Transfer-Encoding: chunked"], False),
     ],
 )
 def test_what_is_used_again(line: bytes, lines: list[bytes], keep_alive: bool) -> None:

@@ -5,6 +5,7 @@ The rooms, in the order in which a connection meets them (imports go the other w
     cli         one file a command; thin
     demo        everything at once, on an embedded default
     admin       metrics, health and status, on their own address
+    workers     several processes as one proxy
     runtime     turns a configuration into one immutable Snapshot and swaps it whole; owns start and stop
     http1       HTTP/1.1 towards clients and upstreams: framing, header rules, forwarding
     upstream    lends connections to upstream servers, verified ones where they speak TLS

@@ -17,8 +17,7 @@ from mtlsproxy.admin.guard import Handler, Scope, make_guard
 from mtlsproxy.admin.hosts import HostRule
 from mtlsproxy.admin.page import STYLE_HASH, status_page
 from mtlsproxy.admin.source import StatusSource
-from mtlsproxy.telemetry.exposition import read, render
-from mtlsproxy.telemetry.metrics import Metrics
+from mtlsproxy.telemetry.exposition import render
 
 __all__ = ["Scope", "http_log", "make_app"]
 
@@ -38,9 +37,9 @@ SECURITY_HEADERS = {
 }
 
 
-def make_app(hosts: HostRule, scope: Scope, metrics: Metrics, source: StatusSource, limits: Limits) -> web.Application:
+def make_app(hosts: HostRule, scope: Scope, source: StatusSource, limits: Limits) -> web.Application:
     """The application of one site."""
-    pages = _Pages(metrics, source)
+    pages = _Pages(source)
     changes = Changes(source.control, lambda: datetime.now(UTC), limits.body)
     guard = make_guard(hosts, scope, source.control, asyncio.get_running_loop().time)
     app = web.Application(middlewares=[_busy, _problems, guard], client_max_size=MAX_BODY)
@@ -61,15 +60,14 @@ def make_app(hosts: HostRule, scope: Scope, metrics: Metrics, source: StatusSour
 class _Pages:
     """The handlers, which share where the facts come from."""
 
-    def __init__(self, metrics: Metrics, source: StatusSource) -> None:
-        self._metrics = metrics
+    def __init__(self, source: StatusSource) -> None:
         self._source = source
 
     async def metrics(self, request: web.Request) -> web.Response:
         accept = ",".join(request.headers.getall("Accept", []))
         accept_encoding = ",".join(request.headers.getall("Accept-Encoding", []))
         # The text of many series takes longer than a request may wait: only the copying is done here.
-        exposition = await asyncio.to_thread(render, read(self._metrics), accept, accept_encoding)
+        exposition = await asyncio.to_thread(render, await self._source.readings(), accept, accept_encoding)
         response = web.Response(body=exposition.body, headers={"Content-Type": exposition.content_type})
         response.headers["Vary"] = "Accept, Accept-Encoding"
         if exposition.encoding is not None:
@@ -82,21 +80,22 @@ class _Pages:
     async def readyz(self, request: web.Request) -> web.Response:
         listener = request.query.get("listener")
         try:
-            ready, reasons = self._source.readiness(listener)
+            ready, reasons = await self._source.readiness(listener)
         except KeyError:
             return problem(HTTPStatus.NOT_FOUND, f"there is no listener {listener}")
         status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
         return json_answer({"ready": ready, "reasons": reasons}, status)
 
     async def status(self, request: web.Request) -> web.Response:
-        return json_answer(self._source.status())
+        return json_answer(await self._source.status())
 
     async def rejections(self, request: web.Request) -> web.Response:
-        return json_answer({"rejections": self._source.rejections()})
+        return json_answer({"rejections": await self._source.rejections()})
 
     async def index(self, request: web.Request) -> web.Response:
-        ready, reasons = self._source.readiness(None)
-        page = status_page(ready, reasons, self._source.status(), self._source.rejections())
+        source = self._source
+        ready, reasons = await source.readiness(None)
+        page = status_page(ready, reasons, await source.status(), await source.rejections())
         return web.Response(text=page, content_type="text/html", charset="utf-8")
 
 

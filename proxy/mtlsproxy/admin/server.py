@@ -20,7 +20,6 @@ from mtlsproxy.admin.hosts import HostRule
 from mtlsproxy.admin.source import StatusSource
 from mtlsproxy.config.scalars import Bind
 from mtlsproxy.config.service import Admin
-from mtlsproxy.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -53,9 +52,7 @@ class AdminServer:
         await self.undo.aclose()
 
 
-async def start_admin(
-    admin: Admin, metrics: Metrics, source: StatusSource, limits: Limits | None = None
-) -> AdminServer:
+async def start_admin(admin: Admin, source: StatusSource, limits: Limits | None = None) -> AdminServer:
     """Bind and serve `admin.bind`, and `admin.metrics_bind` where it is set. limits: of each. Raises AdminError."""
     limits = limits or usual_limits()
     async with AsyncExitStack() as undo:
@@ -72,7 +69,7 @@ async def start_admin(
         addresses, metrics_addresses = _addresses(sockets), _addresses(metrics_sockets)
         for key, bind, scope, bound in sites:
             known = [bind.host, *(address.host for address in _addresses(bound))]
-            app = app_module.make_app(HostRule(known, admin.allowed_hosts), scope, metrics, source, limits)
+            app = app_module.make_app(HostRule(known, admin.allowed_hosts), scope, source, limits)
             await _serve(app, bound, Connections(key, limits), undo)
         return AdminServer(addresses, metrics_addresses, undo.pop_all())
 

@@ -1,13 +1,16 @@
 """What the admin server asks of whoever runs the proxy."""
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mtlsproxy.config.model import DenyEntry
 from mtlsproxy.runtime.control import Denied
 from mtlsproxy.runtime.reload import Outcome
 from mtlsproxy.runtime.token import Token
 from mtlsproxy.verdict.trust import Denial
+
+if TYPE_CHECKING:
+    from mtlsproxy.telemetry.exposition import Reading
 
 
 class Controls(Protocol):
@@ -29,16 +32,19 @@ class Controls(Protocol):
 
 
 class StatusSource(Protocol):
-    """Facts about the running proxy. All three are called on the event loop and must answer at once."""
+    """Facts about the running proxy; of one process, or of several workers, which are asked."""
 
     @property
     def control(self) -> Controls: ...
 
-    def status(self) -> Mapping[str, Any]:
+    async def readings(self) -> "Sequence[Reading]":
+        """Every metric as it is now."""
+
+    async def status(self) -> Mapping[str, Any]:
         """What `/api/status` shows: nested dicts and lists of strings, numbers, booleans, datetimes or None."""
 
-    def readiness(self, listener: str | None) -> tuple[bool, list[str]]:
+    async def readiness(self, listener: str | None) -> tuple[bool, list[str]]:
         """Whether the proxy, or one listener, can serve; and if not, why. KeyError: there is no such listener."""
 
-    def rejections(self) -> list[dict[str, Any]]:
+    async def rejections(self) -> list[dict[str, Any]]:
         """The most recent refusals, as `RefusalLog.recent` returns them."""

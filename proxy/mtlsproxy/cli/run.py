@@ -15,7 +15,6 @@ from mtlsproxy.runtime.material import Material, load_material
 from mtlsproxy.runtime.server import AdminHandle, Proxy
 from mtlsproxy.runtime.status import Status
 from mtlsproxy.telemetry.logs import LogError
-from mtlsproxy.telemetry.metrics import Metrics
 from mtlsproxy.transport.loop import new_event_loop
 
 BAD_CONFIGURATION = 2
@@ -46,11 +45,11 @@ def command(config: Path) -> None:
 
 
 async def serve(material: Material) -> None:
-    async def start_admin(config: Config, metrics: Metrics, status: Status) -> AdminHandle:
+    async def start_admin(config: Config, status: Status) -> AdminHandle:
         from mtlsproxy.admin import server
 
         try:
-            return await server.start_admin(config.admin, metrics, status)
+            return await server.start_admin(config.admin, status)
         except server.AdminError as error:
             raise ConfigErrors([material.loaded.error(error.key, error.detail)]) from error
 

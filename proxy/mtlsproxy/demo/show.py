@@ -22,7 +22,6 @@ from mtlsproxy.demo.upstream import Say, echo_upstream
 from mtlsproxy.runtime.material import load_material
 from mtlsproxy.runtime.server import Proxy
 from mtlsproxy.runtime.status import Status
-from mtlsproxy.telemetry.metrics import Metrics
 
 PORT = 8443
 ADMIN_PORT = 9901
@@ -79,8 +78,8 @@ def _is_free(port: int) -> bool:
     return True
 
 
-async def _start_admin(config: Config, metrics: Metrics, status: Status) -> AdminServer:
-    return await start_admin(config.admin, metrics, status)
+async def _start_admin(config: Config, status: Status) -> AdminServer:
+    return await start_admin(config.admin, status)
 
 
 def _introduce(stage: Stage, upstream_port: int, say: Say) -> None:

@@ -137,6 +137,11 @@ class Denials:
         self._unsaved[denial.id] = denial
         self._put_in_force((*self.current, denial))
 
+    def replace(self, denials: tuple[Denial, ...]) -> None:
+        """In force when this returns: what another process, which keeps the file, says is in force."""
+        if denials != self.current:
+            self._put_in_force(denials)
+
     async def save(self, at: datetime) -> None:
         """All that is in force is on disk when this returns. Raises DenialsError: it is in force all the same."""
         async with self._busy:

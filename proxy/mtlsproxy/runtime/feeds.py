@@ -248,8 +248,15 @@ def rules_of(config: Revocation, configured: Iterable[str], anchors_pem: str, ti
 class Feeds:
     """All feeds in use, by truststore. `publish` is called on the loop when lists or answers have changed."""
 
-    def __init__(self, folder: Path | None, metrics: Metrics, publish: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        metrics: Metrics,
+        publish: Callable[[], None],
+        make_client: Callable[[Path], FetchClient] = FetchClient,
+    ) -> None:
         """folder: for what is kept on disk, made when it is first needed; None where there is none."""
+        self._make_client = make_client
         self._folder = folder
         self._metrics = metrics
         self._publish = publish
@@ -264,7 +271,7 @@ class Feeds:
         if self._client is None:
             if self._folder is None:
                 raise CacheError("there is no folder to keep fetched CRLs in: set state_dir")
-            self._client = FetchClient(self._folder)
+            self._client = self._make_client(self._folder)
         return self._client
 
     async def load_files(self, sources: Sequence[str | Path]) -> LoadedCrls:

@@ -71,7 +71,10 @@ class ListenerRuntime:
         access_log: AccessLog | None,
         refusals: RefusalLog,
         resolve: Resolve,
+        processes: int = 1,
     ) -> None:
+        """processes: that serve this listener together, and share its limits."""
+        self._processes = processes
         self.config = config
         self.snapshot = snapshot
         self._metrics = metrics
@@ -84,7 +87,7 @@ class ListenerRuntime:
         self.acceptor = Acceptor(
             loop,
             wheel,
-            _acceptor_settings(config),
+            self._acceptor_settings(config),
             snapshot.contexts,
             self,
             metrics.received_bytes_total.cell(name),
@@ -127,11 +130,27 @@ class ListenerRuntime:
         self.snapshot = snapshot
         self._visitors.clear()
         self._keys_due = snapshot.contexts.keys_due
-        self.acceptor.settings = _acceptor_settings(config)
+        self.acceptor.settings = self._acceptor_settings(config)
         self.acceptor.contexts = snapshot.contexts
         service = self.service
         service.limits, service.body_limit, service.timeouts = _limits(config), config.limits.body, _timeouts(config)
         service.rules = snapshot.rules
+
+    def _acceptor_settings(self, config: Listener) -> AcceptorSettings:
+        limits = config.limits
+        return AcceptorSettings(
+            config.name,
+            config.tls.client_hello_timeout,
+            config.tls.handshake_timeout,
+            self._share(limits.max_connections),
+            self._share(limits.max_connections_per_ip),
+            self._share(limits.max_concurrent_handshakes),
+            _proxy_header(config),
+        )
+
+    def _share(self, limit: int) -> int:
+        """The kernel spreads connections evenly; rounded up, so that no process is left with nothing."""
+        return -(-limit // self._processes)
 
     async def judge_all_again(self) -> None:
         """Open connections that no longer pass are let go. Requests are judged as they come."""
@@ -280,18 +299,6 @@ class ListenerRuntime:
         )
         server_name = failure.server_name
         return (time.time(), fragment, None, server_name, None, None, None, reason, None, None, 0, 0, None, None, None)
-
-
-def _acceptor_settings(config: Listener) -> AcceptorSettings:
-    return AcceptorSettings(
-        config.name,
-        config.tls.client_hello_timeout,
-        config.tls.handshake_timeout,
-        config.limits.max_connections,
-        config.limits.max_connections_per_ip,
-        config.limits.max_concurrent_handshakes,
-        _proxy_header(config),
-    )
 
 
 def _proxy_header(config: Listener) -> ProxyHeaderRule | None:

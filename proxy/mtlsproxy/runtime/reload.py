@@ -74,7 +74,9 @@ class Reloader:
         self._proxy.metrics.config_last_reload_success_timestamp_seconds.set(value=time.time())
         self._proxy.metrics.config_last_reload_successful.set(value=1)
         loop = self._proxy.loop
-        self._tasks = [loop.create_task(self._watch()), loop.create_task(self._serve())]
+        self._tasks = [loop.create_task(self._serve())]
+        if self._proxy.surroundings.watches:
+            self._tasks.append(loop.create_task(self._watch()))
 
     async def stop(self) -> None:
         for task in self._tasks:

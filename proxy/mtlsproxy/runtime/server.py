@@ -6,13 +6,18 @@ import gc
 import logging
 import os
 import signal
+import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from mtlsproxy.config.errors import ConfigErrors
+from mtlsproxy.config.load import LoadedConfig
 from mtlsproxy.config.model import Config
 from mtlsproxy.fetch.cache import CacheError
+from mtlsproxy.fetch.client import FetchClient
 from mtlsproxy.runtime.changes import changes
 from mtlsproxy.runtime.denials import Denials, state_folder
 from mtlsproxy.runtime.feeds import Feeds
@@ -40,16 +45,34 @@ class AdminHandle(Protocol):
     async def close(self) -> None: ...
 
 
-StartAdmin = Callable[[Config, Metrics, Status], Awaitable[AdminHandle]]
-"""Starts the admin listener, which is above this room."""
+StartAdmin = Callable[[Config, Status], Awaitable[AdminHandle | None]]
+"""Starts the admin listener, which is above this room; a worker has none of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What is another's where several processes serve together; as it stands, for one that is alone.
+
+    bind: a bound socket for each of some listeners, all or none (ConfigErrors). watches: whether files are looked at,
+    and not only reloaded when somebody says so. processes: among which a listener's limits are divided.
+    """
+
+    bind: Callable[[LoadedConfig, Iterable[str]], dict[str, socket.socket]] = bind_listeners
+    make_fetch_client: Callable[[Path], FetchClient] = FetchClient
+    secret: bytes = field(default_factory=lambda: os.urandom(SECRET_SIZE))
+    watches: bool = True
+    processes: int = 1
+    lock: int | None = None
+    """A descriptor to lock while lines are written to a pipe that others write to as well."""
 
 
 class Proxy:
     """One process. `start`, then `run_until_stopped`, or `stop` when embedded."""
 
-    def __init__(self, material: Material, start_admin: StartAdmin) -> None:
+    def __init__(self, material: Material, start_admin: StartAdmin, surroundings: Surroundings | None = None) -> None:
         self.loop = asyncio.get_running_loop()
         self._first = material
+        self.surroundings = surroundings or Surroundings()
         self._start_admin = start_admin
         self._admin: AdminHandle | None = None
         self._stopping = asyncio.Event()
@@ -65,10 +88,10 @@ class Proxy:
         self.reloader = Reloader(self)
         folder = state_folder(material.loaded.config.state_dir, os.environ)
         self.denials = Denials(folder, material.denials, self._renew)
-        self.feeds = Feeds(folder, self.metrics, self._fetched)
+        self.feeds = Feeds(folder, self.metrics, self._fetched, self.surroundings.make_fetch_client)
         self.pools = Pools(self.loop, self.wheel, self.metrics, self.feeds.resolve)
         self._judging: asyncio.Task[None] | None = None
-        self.ticket_secret = os.urandom(SECRET_SIZE)
+        self.ticket_secret = self.surroundings.secret
 
     @property
     def config(self) -> Config:
@@ -85,11 +108,11 @@ class Proxy:
     async def start(self) -> None:
         """Raises ConfigErrors, LogError or what `start_admin` raises, with nothing listening."""
         loaded = self._first.loaded
-        sockets = bind_listeners(loaded, (listener.name for listener in loaded.config.listeners))
+        sockets = self.surroundings.bind(loaded, [listener.name for listener in loaded.config.listeners])
         try:
             plan = make_plan(self._first, self.ticket_secret)
             self._check_feeds(plan)
-            self.logs = Logs(loaded.config.logging, self.metrics, self.loop)
+            self.logs = Logs(loaded.config.logging, self.metrics, self.loop, self.surroundings.lock)
         except BaseException:
             close_sockets(sockets.values())
             raise
@@ -101,7 +124,7 @@ class Proxy:
         show_material(self.metrics, self._first, time.time())
         try:
             # Before the listeners: an admin address that is taken must leave nothing half-started.
-            self._admin = await self._start_admin(loaded.config, self.metrics, Status(self))
+            self._admin = await self._start_admin(loaded.config, Status(self))
         except BaseException:
             close_sockets(sockets.values())
             self.logs.close(_LOG_FLUSH)
@@ -131,6 +154,7 @@ class Proxy:
             self.logs.access,
             self.logs.refusals,
             self.feeds.resolve,
+            self.surroundings.processes,
         )
 
     def _announce(self) -> None:
@@ -151,7 +175,7 @@ class Proxy:
         binds = {listener.name: listener.bind for listener in self.config.listeners}
         fresh = [listener.name for listener in config.listeners if binds.get(listener.name) != listener.bind]
         self._check_feeds(plan)
-        sockets = bind_listeners(plan.material.loaded, fresh)
+        sockets = self.surroundings.bind(plan.material.loaded, fresh)
         before = self.snapshot.material
         # From here to the last listener nothing is awaited: no request and no denial meets a half of it.
         self.pools.adopt(self.pools.prepare(plan))

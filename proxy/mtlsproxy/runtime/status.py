@@ -1,6 +1,6 @@
 """What the admin listener shows of the running proxy."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from mtlsproxy.verdict.trust import Trust
 
 if TYPE_CHECKING:
     from mtlsproxy.runtime.server import Proxy
+    from mtlsproxy.telemetry.exposition import Reading
 
 
 class Status:
@@ -24,10 +25,15 @@ class Status:
         self.control = Control(proxy)
         self._started = datetime.now(UTC)
 
-    def rejections(self) -> list[dict[str, Any]]:
+    async def readings(self) -> "Sequence[Reading]":
+        from mtlsproxy.telemetry.exposition import read  # loads prometheus_client, for whoever is scraped
+
+        return read(self._proxy.metrics)
+
+    async def rejections(self) -> list[dict[str, Any]]:
         return self._proxy.logs.refusals.recent()
 
-    def readiness(self, listener: str | None) -> tuple[bool, list[str]]:
+    async def readiness(self, listener: str | None) -> tuple[bool, list[str]]:
         """KeyError: there is no such listener."""
         proxy = self._proxy
         if listener is not None and listener not in proxy.listeners:
@@ -49,7 +55,7 @@ class Status:
         reasons = [why_useless(trusts[t], now) for t in self._proxy.listeners[name].config.client_auth.truststores]
         return "" if not all(reasons) else "; ".join(reasons)
 
-    def status(self) -> Mapping[str, Any]:
+    async def status(self) -> Mapping[str, Any]:
         proxy = self._proxy
         material = proxy.snapshot.material
         return {

@@ -7,6 +7,7 @@ keeps that writer and never names a label. What a scrape reads is one list of (l
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 Labels = tuple[str, ...]
 
@@ -59,6 +60,9 @@ class Vocabulary:
         return self.other
 
 
+Across = Literal["sum", "max", "min", "one"]
+"""How the numbers of several worker processes become one: `one` is counted by the supervisor alone."""
+
 Vocabularies = Mapping[str, Vocabulary]
 NO_VOCABULARIES: Vocabularies = {}
 
@@ -67,6 +71,7 @@ class Family:
     """What all kinds share: a name without prefix, the help text, and label names in their fixed order."""
 
     kind = ""
+    across: Across = "sum"
 
     def __init__(
         self,

@@ -56,11 +56,14 @@ class Logs:
     event loop and one process: after a fork, open anew.
     """
 
-    def __init__(self, settings: Logging, metrics: Metrics, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, settings: Logging, metrics: Metrics, loop: asyncio.AbstractEventLoop, lock: int | None = None
+    ) -> None:
+        """lock: see Sink."""
         _require_open(settings)
         shared = settings.access == "stderr" or (settings.access == "stdout" and _same_file(_STDOUT, _STDERR))
-        access = None if shared else _open_access(settings)
-        self._stderr = Sink(_STDERR, "stderr")
+        access = None if shared else _open_access(settings, lock)
+        self._stderr = Sink(_STDERR, "stderr", lock=lock)
         self._sinks = (self._stderr,) if access is None else (access, self._stderr)
         if shared:
             access = self._stderr
@@ -94,11 +97,11 @@ class Logs:
         return all(complete)
 
 
-def _open_access(settings: Logging) -> Sink | None:
+def _open_access(settings: Logging, lock: int | None) -> Sink | None:
     if settings.access == "off":
         return None
     try:
-        return Sink(settings.access if isinstance(settings.access, Path) else _STDOUT, "access")
+        return Sink(settings.access if isinstance(settings.access, Path) else _STDOUT, "access", lock=lock)
     except OSError as error:
         raise LogError(f"logging.access: {settings.access} cannot be opened: {error.strerror}") from error
 

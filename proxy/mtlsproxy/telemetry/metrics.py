@@ -5,7 +5,15 @@ an unknown method is `OTHER`; a reason, result or source outside its set is a Va
 """
 
 from mtlsproxy.reasons import Reason
-from mtlsproxy.telemetry.families import CounterFamily, Family, GaugeFamily, HistogramFamily, InfoFamily, Vocabulary
+from mtlsproxy.telemetry.families import (
+    Across,
+    CounterFamily,
+    Family,
+    GaugeFamily,
+    HistogramFamily,
+    InfoFamily,
+    Vocabulary,
+)
 
 PREFIX = "mtlsproxy_"
 
@@ -45,6 +53,23 @@ _CRL = ("truststore", "issuer", "key_id")
 _SERVER = ("upstream", "server")
 
 
+_ACROSS: dict[str, Across] = {
+    "upstream_healthy": "min",
+    "crl_next_update_timestamp_seconds": "min",
+    "crl_last_success_timestamp_seconds": "max",
+    "crl_entries": "max",
+    "crl_refresh_total": "max",
+    "certificate_not_after_timestamp_seconds": "max",
+    "config_reloads_total": "one",
+    "config_last_reload_success_timestamp_seconds": "one",
+    "config_info": "one",
+    "build_info": "one",
+    "workers": "one",
+    "worker_restarts_total": "one",
+}
+"""What is not added up over worker processes: all of them say the same of lists and files, which are fetched once."""
+
+
 class Metrics:
     """All families, as attributes. Names here lack the prefix `mtlsproxy_`."""
 
@@ -54,6 +79,8 @@ class Metrics:
         self._declare_upstreams()
         self._declare_trust()
         self._declare_process()
+        for family in self.families():
+            family.across = _ACROSS.get(family.name, "sum")
 
     def families(self) -> tuple[Family, ...]:
         """Every family in the order of declaration."""

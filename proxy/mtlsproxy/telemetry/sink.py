@@ -4,10 +4,13 @@ Lines are handed over in batches. What finds no room in the queue, or cannot be 
 """
 
 import contextlib
+import fcntl
 import logging
 import os
 import select
+import stat
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -36,13 +39,18 @@ _Job = tuple[bytes, int] | threading.Event | _Reopen | _Stop
 class Sink:
     """A file (opened for appending, made with mode 0640) or an inherited descriptor (stdout, stderr: never closed).
 
-    Raises OSError when the file cannot be opened. Make it in the process that writes: threads do not survive a fork.
+    lock: a file that several processes lock while they write to one pipe: the kernel would mix lines that are longer
+    than PIPE_BUF (regular files it appends to whole). Raises OSError when the file cannot be opened. Make it in the
+    process that writes: threads do not survive a fork.
     """
 
-    def __init__(self, target: Path | int, name: str, max_queued_bytes: int = MAX_QUEUED_BYTES) -> None:
+    def __init__(
+        self, target: Path | int, name: str, max_queued_bytes: int = MAX_QUEUED_BYTES, lock: int | None = None
+    ) -> None:
         self.name = name
         self._path = target if isinstance(target, Path) else None
         self._descriptor = target if isinstance(target, int) else os.open(target, _FILE_FLAGS, _FILE_MODE)
+        self._lock_file = None if lock is None or stat.S_ISREG(os.fstat(self._descriptor).st_mode) else lock
         self._max_queued_bytes = max_queued_bytes
         self._queue: SimpleQueue[_Job] = SimpleQueue()
         self._lock = threading.Lock()
@@ -113,7 +121,8 @@ class Sink:
     def _take(self, data: bytes, lines: int) -> None:
         lost = 0
         try:
-            self._write(data)
+            with self._alone():
+                self._write(data)
             self._broken = False
         except OSError as error:
             lost = lines
@@ -124,6 +133,17 @@ class Sink:
             self._queued_lines -= settled
             self._queued_bytes -= len(data)
             self._dropped += min(lost, settled)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        if self._lock_file is None:
+            yield
+            return
+        fcntl.lockf(self._lock_file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._lock_file, fcntl.LOCK_UN)
 
     def _write(self, data: bytes) -> None:
         # A batch that failed half-way left half a line behind: the next one starts on a line of its own.

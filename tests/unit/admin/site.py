@@ -32,10 +32,10 @@ class Site:
 
 
 async def serve(admin: Admin, limits: Limits | None = None) -> AsyncIterator[Site]:
-    source, metrics = Source(), Metrics()
-    server = await start_admin(admin, metrics, source, limits)
+    source = Source()
+    server = await start_admin(admin, source, limits)
     async with aiohttp.ClientSession(auto_decompress=False) as client:
-        yield Site(server, client, source, metrics)
+        yield Site(server, client, source, source.metrics)
     await server.close()
 
 

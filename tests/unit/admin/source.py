@@ -1,6 +1,6 @@
 """What the admin server asks, answered with facts that a test writes down."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,6 +8,8 @@ from mtlsproxy.config.model import DenyEntry
 from mtlsproxy.runtime.control import Denied
 from mtlsproxy.runtime.reload import Outcome
 from mtlsproxy.runtime.token import Token
+from mtlsproxy.telemetry.exposition import Reading, read
+from mtlsproxy.telemetry.metrics import Metrics
 from mtlsproxy.verdict.trust import Denial
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -57,17 +59,21 @@ class Source:
 
     def __init__(self) -> None:
         self.control = Controls()
+        self.metrics = Metrics()
         self.reasons: list[str] = []
         self.listeners = {"internal"}
         self.refused: list[dict[str, Any]] = [{"reason": "revoked", "subject": "CN=<script>alert(1)</script>"}]
 
-    def status(self) -> Mapping[str, Any]:
+    async def readings(self) -> Sequence[Reading]:
+        return read(self.metrics)
+
+    async def status(self) -> Mapping[str, Any]:
         return {"version": "1", "started": NOW, "listeners": [{"name": "internal", "notes": None}], "none": {}}
 
-    def readiness(self, listener: str | None) -> tuple[bool, list[str]]:
+    async def readiness(self, listener: str | None) -> tuple[bool, list[str]]:
         if listener is not None and listener not in self.listeners:
             raise KeyError(listener)
         return not self.reasons, self.reasons
 
-    def rejections(self) -> list[dict[str, Any]]:
+    async def rejections(self) -> list[dict[str, Any]]:
         return self.refused

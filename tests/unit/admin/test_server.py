@@ -17,7 +17,6 @@ from tests.unit.admin.source import Source
 
 from mtlsproxy.admin.server import AdminError, start_admin
 from mtlsproxy.config.service import Admin
-from mtlsproxy.telemetry.metrics import Metrics
 
 
 @pytest.mark.parametrize(
@@ -176,21 +175,21 @@ async def test_a_port_that_is_taken_names_the_setting_and_leaves_nothing_open() 
         port, free = taken.getsockname()[1], probe.getsockname()[1]
         probe.close()
         with pytest.raises(AdminError, match=rf"^admin\.bind: 127\.0\.0\.1:{port}: Address already in use$"):
-            await start_admin(Admin.model_validate({"bind": f"127.0.0.1:{port}"}), Metrics(), Source())
+            await start_admin(Admin.model_validate({"bind": f"127.0.0.1:{port}"}), Source())
         both = Admin.model_validate({"bind": f"127.0.0.1:{free}", "metrics_bind": f"127.0.0.1:{port}"})
         with pytest.raises(AdminError, match=rf"^admin\.metrics_bind: 127\.0\.0\.1:{port}: "):
-            await start_admin(both, Metrics(), Source())
+            await start_admin(both, Source())
         socket.create_server(("127.0.0.1", free)).close()
 
 
 async def test_an_address_that_is_not_ours_names_the_setting() -> None:
     with pytest.raises(AdminError, match=r"^admin\.bind: 192\.0\.2\.1:0: Cannot assign requested address$"):
-        await start_admin(Admin.model_validate({"bind": "192.0.2.1:0"}), Metrics(), Source())
+        await start_admin(Admin.model_validate({"bind": "192.0.2.1:0"}), Source())
 
 
 async def test_a_socket_of_systemd_is_refused_in_words() -> None:
     with pytest.raises(AdminError, match=r"^admin\.bind: fd:admin: "):
-        await start_admin(Admin.model_validate({"bind": "fd:admin"}), Metrics(), Source())
+        await start_admin(Admin.model_validate({"bind": "fd:admin"}), Source())
 
 
 async def test_localhost_is_bound_on_loopback_and_shows_everything() -> None:

@@ -152,30 +152,27 @@ class OcspClient:
 
     async def _ask(self, key: _Key, pair: Pair) -> None:
         try:
-            async with asyncio.timeout(self._rules.timeout):
-                answer = await self._fetch(*pair)
-        except TimeoutError:
-            self._failed(key, pair, f"no OCSP answer within {self._rules.timeout:g} s")
-        except (FetchError, OcspError) as error:
+            answer = await self._fetch(*pair)
+        except OcspError as error:
             self._failed(key, pair, error.detail)
         else:
             self._take(key, pair, answer)
 
     async def _fetch(self, certificate: Certificate, issuer: Certificate) -> OcspAnswer:
-        """Raises FetchError and OcspError, of the last responder that was tried."""
+        """Raises OcspError, which says of every responder that was tried what came of it."""
         nonce = secrets.token_bytes(MAX_NONCE) if self._policy.require_nonce else None
         request = build_request(certificate, issuer, nonce)
-        failed: FetchError | OcspError = OcspError("the certificate names no OCSP responder")
+        failures: list[str] = []
         responders = self._responders(certificate)
         for url, named_by in responders:
             try:
                 response = await self._post(url, named_by, request, self._rules.timeout / len(responders))
                 return read_response(response, certificate, issuer, nonce, self._now(), self._policy)
             except FetchError as error:
-                failed = error
+                failures.append(error.detail)
             except OcspError as error:
-                failed = OcspError(f"{url}: {error.detail}")
-        raise failed
+                failures.append(f"{url}: {error.detail}")
+        raise OcspError("; ".join(failures) or "the certificate names no OCSP responder")
 
     async def _post(self, url: str, named_by: NamedBy, request: bytes, seconds: float) -> bytes:
         try:

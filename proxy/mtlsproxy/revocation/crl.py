@@ -6,7 +6,6 @@ signature was not verified says nothing: see `verify_crl`, and `CrlSet`, which a
 """
 
 import binascii
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +20,7 @@ from mtlsproxy.revocation.index import EMPTY, RevokedEntry, SerialIndex, build_i
 from mtlsproxy.revocation.signature import Signature, signature_of
 from mtlsproxy.x509 import der
 from mtlsproxy.x509.certificate import Certificate, point_urls
+from mtlsproxy.x509.oddities import silence_oddities
 
 __all__ = ["Crl", "CrlError", "RevokedEntry", "Scope", "load_crls", "parse_crl", "verify_crl"]
 
@@ -214,13 +214,11 @@ def _slice(data: bytes) -> _Raw:
 
 def _parse(data: bytes, source: str) -> Crl:
     raw = _slice(data)
-    with warnings.catch_warnings():
-        # What the library finds odd (a country of four letters) is not for stderr; what of it matters is judged here.
-        warnings.simplefilter("ignore")
-        loaded = pyca.load_der_x509_crl(data)
-        issuer = loaded.issuer.rfc4514_string()
-        extensions = _Extensions(loaded)
-        signature = signature_of(loaded, raw.tbs)
+    silence_oddities()
+    loaded = pyca.load_der_x509_crl(data)
+    issuer = loaded.issuer.rfc4514_string()
+    extensions = _Extensions(loaded)
+    signature = signature_of(loaded, raw.tbs)
     if extensions.base_number is not None and extensions.number is None:
         raise CrlError("a delta CRL without a number, so that no base can be told from a later one (RFC 5280 §5.2.3)")
     return Crl(

@@ -109,6 +109,8 @@ def _judge(
     certificate, issuer = pair
     if is_leaf and (why := _exemption(certificate, policy)):
         return Answer("exempt", "exempt", f"{title(certificate)} is exempt: {why}", freshness="fresh")
+    if not policy.lists and policy.ocsp.enabled:
+        return answer_of_ocsp(certificate, issuer, policy.ocsp, ocsp, crls, at)
     listed = answer_of_crls(certificate, issuer, policy, crls, at)
     if not policy.ocsp.enabled or listed.state == "revoked":
         return listed

@@ -30,7 +30,10 @@ def answer_of_ocsp(
         return Answer("unknown", "none", f"{name} names no OCSP responder", fix)
     retry = at + OCSP_RETRY
     if found is None:
-        return Answer("unknown", "none", f"{name}: OCSP has not answered yet", "try again", retry, wanted=True)
+        seen = (
+            f"{name}: OCSP has not answered yet, asked at {policy.responder or ' or '.join(certificate.ocsp_urls[:2])}"
+        )
+        return Answer("unknown", "none", seen, "try again", retry, wanted=True)
     if isinstance(found, OcspFailure):
         seen = f"{name}: OCSP failed {ago(found.at, at)}: {found.detail}"
         return Answer("unknown", "none", seen, f"mend the OCSP responder of {issuer.subject}, or the way there", retry)

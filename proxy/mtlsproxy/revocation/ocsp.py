@@ -8,7 +8,6 @@ for every delegate, and an answer by a revoked one counts for nothing. Where no 
 key vouches for it, and demanding a list would make OCSP useless to the CAs that publish none, for which it is meant.
 """
 
-import warnings
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -26,6 +25,7 @@ from mtlsproxy.revocation.policy import CLOCK_SKEW, OcspPolicy
 from mtlsproxy.revocation.wording import moment, span, title
 from mtlsproxy.x509 import der as asn1
 from mtlsproxy.x509.certificate import Certificate
+from mtlsproxy.x509.oddities import silence_oddities
 
 __all__ = [
     "MAX_NONCE",
@@ -105,10 +105,8 @@ def read_response(
     if len(der) > MAX_RESPONSE:
         raise OcspError(f"the response has {len(der)} octets; {MAX_RESPONSE} are allowed")
     try:
-        with warnings.catch_warnings():
-            # What the library finds odd in a certificate or a name is not for stderr; what matters is judged here.
-            warnings.simplefilter("ignore")
-            return _read(ocsp.load_der_ocsp_response(der), certificate, issuer, nonce, at, policy)
+        silence_oddities()
+        return _read(ocsp.load_der_ocsp_response(der), certificate, issuer, nonce, at, policy)
     except _UNPARSABLE as error:
         raise OcspError(f"{len(der)} octets are no OCSP response that RFC 6960 allows: {error}") from error
 

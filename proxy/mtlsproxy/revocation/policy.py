@@ -30,10 +30,12 @@ class OcspPolicy:
 @dataclass(frozen=True, slots=True)
 class RevocationPolicy:
     """A truststore's `revocation`. grace: how long past nextUpdate a list still counts. short_lived: leaves that live
-    no longer are exempt; zero exempts none."""
+    no longer are exempt; zero exempts none. lists: whether there is any source of CRLs; without one, OCSP alone is
+    asked and the evidence speaks of nothing else."""
 
     mode: Literal["hard_fail", "soft_fail", "off"]
     scope: Literal["chain", "leaf"] = "chain"
     grace: timedelta = timedelta(0)
     short_lived: timedelta = timedelta(0)
     ocsp: OcspPolicy = OcspPolicy()
+    lists: bool = True

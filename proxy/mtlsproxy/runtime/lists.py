@@ -73,7 +73,8 @@ def revocation_policy(config: TruststoreConfig) -> RevocationPolicy:
         signature_hashes=frozenset(config.signature_hashes),
     )
     grace, short_lived = timedelta(seconds=revocation.crl.grace), timedelta(seconds=revocation.short_lived)
-    return RevocationPolicy(revocation.mode, revocation.scope, grace, short_lived, ocsp)
+    lists = bool(revocation.crl.sources) or revocation.crl.distribution_points
+    return RevocationPolicy(revocation.mode, revocation.scope, grace, short_lived, ocsp, lists)
 
 
 def load_lists(

@@ -6,7 +6,6 @@ DER, names that could be read in two ways, an algorithm that differs inside and 
 
 import binascii
 import re
-import warnings
 from base64 import b64decode
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.x509.oid import AuthorityInformationAccessOID as Aia
 from cryptography.x509.oid import ExtensionOID as Oid
 
+from mtlsproxy.x509.oddities import silence_oddities
 from mtlsproxy.x509.raw import names_its_curve, policy_mappings, refuse_subtree_distances, slice_certificate
 
 _Extension = TypeVar("_Extension", bound=pyca.ExtensionType)
@@ -79,25 +79,6 @@ _UNPARSABLE = (
     pyca.UnsupportedGeneralNameType,
     UnsupportedAlgorithm,
 )
-_ODDITIES = (
-    "Attribute's length must be ",  # a country of seven letters: names are compared as they are
-    "Parsed a serial number which wasn't positive ",  # to be handled gracefully (§4.1.2.2)
-    "Invalid ASN.1 .* in the explicit text ",  # texts of policies are never shown
-    "The parsed certificate contains a NULL parameter ",  # cryptography before 50
-    "Diffie-Hellman over finite fields ",  # the key check refuses such a key by name
-)
-
-
-def _silence_oddities() -> None:
-    """Keep what the library says of peers' certificates off stderr, which is for the log, for the process's life.
-
-    NOTE: `warnings.catch_warnings` swaps the filters of all threads, and certificates are parsed in several.
-    """
-    warnings.filterwarnings("ignore", "|".join(_ODDITIES), UserWarning)
-
-
-_silence_oddities()
-_SILENCED = list(warnings.filters[:1])
 
 
 class MalformedCertificate(Exception):
@@ -231,8 +212,7 @@ def _parse_block(number: int, block: bytes) -> Certificate:
 
 
 def _parse(der: bytes) -> Certificate:
-    if list(warnings.filters[:1]) != _SILENCED:
-        _silence_oddities()  # other filters were put in front since, as pytest does
+    silence_oddities()
     loaded = pyca.load_der_x509_certificate(der)
     extensions = {extension.oid: extension for extension in loaded.extensions}
     raw = slice_certificate(der)

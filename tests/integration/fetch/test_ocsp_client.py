@@ -231,6 +231,17 @@ async def test_the_second_responder_is_asked_when_the_first_is_dead_or_slow(serv
     assert "/three" not in server.paths()
 
 
+async def test_a_failure_says_what_came_of_every_responder(server):
+    server.drip("/slow", b"\x30", 0.05)
+    urls = (server.url("/slow"), server.url("/absent"))
+    async with asking(None, rules={"allowed_hosts": ["127.0.0.1"], "timeout": 0.4}) as asker:
+        found = await asker.ask(naming(*urls))
+    assert isinstance(found, OcspFailure)
+    first, second = found.detail.split("; ")
+    assert first.startswith(f"{urls[0]}: no complete answer within 0.2 s")
+    assert second == f"{urls[1]}: the server answered 404"
+
+
 async def test_a_certificate_that_names_none_is_a_failure_without_a_request(server):
     async with asking(None) as asker:
         await asker.fails("names no OCSP responder")

@@ -207,6 +207,10 @@ def test_without_a_usable_answer_the_mode_decides_and_everything_says_why(
         assert words in check.seen
     else:
         assert_refused(site, alice, Reason.REVOCATION_UNKNOWN, words, upstream)
+        detail = str(site.proxy.refusal()["detail"])
+        assert detail.startswith("CN=alice (serial ")
+        assert server.url("/ocsp") in detail  # what was asked
+        assert "CRL" not in detail  # which nobody asked for
     assert site.proxy.series("ocsp_requests_total") == {("partners", "failure"): 1}
     assert site.proxy.series("revocation_decisions_total") == {("partners", "unknown", "none"): 1}
 

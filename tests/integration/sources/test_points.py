@@ -214,7 +214,7 @@ def test_no_responder_leads_the_proxy_astray(
         assert site.outcome(mallory) == "revocation_unknown"
         assert connection.get().status == 200
     line = assert_logged(site.proxy, Reason.REVOCATION_UNKNOWN, mallory)
-    assert words.replace("no complete answer", "no") in line["detail"].replace("no OCSP answer", "no")
+    assert words in line["detail"]
     assert_counted(site.proxy, Reason.REVOCATION_UNKNOWN)
     assert site.proxy.series("ocsp_requests_total") == {("partners", "good"): 1, ("partners", "failure"): 1}
     assert "/secret" not in server.paths()

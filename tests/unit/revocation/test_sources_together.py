@@ -250,6 +250,24 @@ def test_the_evidence_says_which_source_decided_and_how_old_it_is(
         assert phrase in detail
 
 
+@pytest.mark.parametrize("asked", ["failure", "unknown", "stale", "missing"])
+def test_where_ocsp_alone_is_asked_the_evidence_speaks_of_nothing_else(asked: str) -> None:
+    alone, both = judged((), ANSWERS[asked], lists=False), judged((), ANSWERS[asked])
+    assert alone.reason is both.reason is Reason.REVOCATION_UNKNOWN
+    assert (alone.wanted, alone.deadline) == (both.wanted, both.deadline)
+    assert "CRL" in both.detail
+    assert "CRL" not in alone.detail + alone.check.fix
+    assert alone.detail in both.detail
+    assert judged((), ANSWERS["good"], lists=False).reason is None
+    assert judged((), ANSWERS["revoked"], lists=False).reason is Reason.REVOKED
+
+
+def test_an_answer_that_is_awaited_is_said_with_whom_it_was_asked_of() -> None:
+    responder = OcspPolicy(enabled=True, responder="http://ocsp.example/")
+    assert judged((), None, ocsp=responder).detail.endswith("OCSP has not answered yet, asked at http://ocsp.example/")
+    assert judged((), None).detail.endswith(f"asked at {' or '.join(PAIR[0].ocsp_urls)}")
+
+
 def test_soft_fail_says_both_ways_to_mend_it() -> None:
     result = judged((), ANSWERS["failure"], "soft_fail")
     assert result.check.seen.startswith("NOT KNOWN, let pass by soft_fail: ")

@@ -189,14 +189,16 @@ def _agree(one: _Found, other: _Found) -> bool:
 def _strips_alike(found: _Found, path: bytes, ways: tuple[bytes, ...]) -> bool:
     """Whether reading what is left of the path gives what is left of its readings, and no `//` comes to its front.
 
+    In none of them: `/orders/%2fevil.example` without its prefix is `//evil.example` to an upstream that decodes it.
+
     Raises UnreadablePath where the rest has more readings than are worth trying.
     """
     if not isinstance(found, RouteMatch) or not found.route.config.strip_prefix:
         return True
-    left = found.forwarded(path)
-    if left.startswith((b"//", b"/\\")):
+    left = {found.forwarded(way) for way in ways}
+    if any(way.startswith((b"//", b"/\\")) for way in left):
         return False
-    return set(readings(left)) == {found.forwarded(way) for way in ways}
+    return set(readings(found.forwarded(path))) == left
 
 
 def _without_segments(path: bytes, count: int) -> bytes:

@@ -25,11 +25,7 @@ def _above_one(value: object) -> bool:
 NOT_YET: tuple[tuple[str, Callable[[object], bool], str], ...] = (
     ("listeners[].bind", _begins("fd:"), "sockets from systemd; write host:port"),
     ("listeners[].protocols[]", _is("h2"), "HTTP/2; write [http/1.1]"),
-    ("upstreams.*.servers[].weight", _above_one, "weights; leave them at 1"),
     ("upstreams.*.protocol", _is("h2"), "HTTP/2 to upstreams; write http/1.1"),
-    ("upstreams.*.balance", _is("least_requests", "client_hash"), "balancing other than round_robin"),
-    ("upstreams.*.health_check.path", _given, "active health checks; leave it null"),
-    ("upstreams.*.circuit_breaker", _given, "the circuit breaker; remove the block"),
     ("admin.bind", _begins("fd:"), "sockets from systemd; write host:port"),
     ("admin.metrics_bind", _begins("fd:"), "sockets from systemd; write host:port"),
     ("logging.audit", _given, "the audit log; leave it null"),

@@ -15,6 +15,7 @@ our own counting and chunk decoding, and both are written anew.
     client        a client's connection apart from what is asked: whether it may stay, and how it ends
     downstream    the same, with its requests
     origin        an upstream server's connection
+    health_check  is an upstream server well
     websocket     may a connection leave HTTP for a WebSocket
     tunnel        bytes both ways once it has
     standing      is a connection's client still who it was

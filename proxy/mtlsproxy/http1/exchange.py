@@ -9,7 +9,7 @@ from mtlsproxy.http1.request_head import RequestHead
 from mtlsproxy.http1.response_head import ResponseHead, passes_in_trailer
 from mtlsproxy.http1.visitor import Admission
 from mtlsproxy.reasons import Reason
-from mtlsproxy.upstream.pool import Lendable
+from mtlsproxy.upstream.server import Lendable, Server
 
 if TYPE_CHECKING:
     from mtlsproxy.http1.downstream import Downstream
@@ -36,6 +36,9 @@ class Exchange:
     _chunked_down = False
     _discarded = 0
     _over = False
+    _failure: tuple[Reason, str] | None = None
+    tried: frozenset[Server] = frozenset()
+    wants_fresh = False
     started = False
     close_after = False
     status = 0
@@ -114,7 +117,11 @@ class Exchange:
         """No connection to the upstream yet: the client's body has to wait."""
         return self._origin is None and not self._over
 
-    # -- what the pool says ----------------------------------------------------------------------------------------
+    # -- what the pool asks and says -------------------------------------------------------------------------------
+
+    @property
+    def client_key(self) -> str | None:
+        return self.admission.principal
 
     def lent(self, connection: Lendable) -> None:
         assert isinstance(connection, Origin)
@@ -137,9 +144,17 @@ class Exchange:
             return
         # Nothing was sent, so any method may be tried again.
         if again and self._may_repeat():
-            self.admission.target.upstream.lend(self)
+            self._repeat(reason, detail)
+        elif self._failure is not None and reason is Reason.UPSTREAM_UNAVAILABLE and not again:
+            # There was nobody to try again with: what went wrong before is what the client is told.
+            reason, before = self._failure
+            self._end_with(reason, f"{before}; then {detail}")
         else:
             self._end_with(reason, detail)
+
+    def _repeat(self, reason: Reason, detail: str) -> None:
+        self._failure = (reason, detail)
+        self.admission.target.upstream.lend(self)
 
     def _may_repeat(self) -> bool:
         if self._attempts >= self.admission.target.retries:
@@ -232,13 +247,27 @@ class Exchange:
             self._over = True
             self.flush()
             self._downstream.cut_short(self)
-        elif self._may_be_asked_again(reason, origin) and self._may_repeat():
-            self.admission.target.upstream.lend(self)
+            return
+        assert origin is not None
+        stale = origin.was_stale and reason is Reason.UPSTREAM_ERROR
+        if stale and not self.only_once and not self.wants_fresh:
+            # Not the client's problem, nor an attempt: the server closed what rested (RFC 9112 §9.3.1).
+            self.wants_fresh = True
+            self._repeat(reason, detail)
+            return
+        if stale:
+            origin.server.failures.value += 1
+        self.tried |= {origin.server}
+        if self._may_be_asked_again(reason, origin) and self._may_repeat():
+            self._repeat(reason, detail)
         else:
             self._end_with(reason, detail)
 
-    def _may_be_asked_again(self, reason: Reason, origin: Origin | None) -> bool:
-        return reason is Reason.UPSTREAM_ERROR and origin is not None and not origin.answered and not self.only_once
+    def _may_be_asked_again(self, reason: Reason, origin: Origin) -> bool:
+        if origin.answered or self.only_once:
+            return False
+        # One that took all the time is not given as much again.
+        return reason is Reason.UPSTREAM_ERROR or self.admission.target.upstream.has_another(self)
 
     def upstream_slow(self) -> None:
         self._downstream.upstream_slow()

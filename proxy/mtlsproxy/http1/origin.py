@@ -10,7 +10,7 @@ from mtlsproxy.reasons import Reason
 from mtlsproxy.transport.stream import Stream
 from mtlsproxy.transport.wheel import TimerWheel
 from mtlsproxy.upstream.addresses import Address
-from mtlsproxy.upstream.pool import Server
+from mtlsproxy.upstream.server import Server
 
 MAX_INTERIM = 32
 """Interim (1xx) answers to one request: more is an upstream that never comes to the point."""
@@ -116,6 +116,11 @@ class Origin:
         """That was all of the request: from now on the upstream's time runs."""
         if self._state == _HEAD and self._asker is not None:
             self._timer.start(self._asker.response_timeout)
+
+    @property
+    def was_stale(self) -> bool:
+        """Of one that has broken: whether the server had probably closed it before it had the request."""
+        return self.lent_before and not self.answered
 
     @property
     def is_stale(self) -> bool:
@@ -233,6 +238,8 @@ class Origin:
                 break
             if head.status == 101 and asker.websocket_key is not None:
                 check_switch(head, asker.websocket_key)
+                if self.server.troubled:
+                    self.server.answered()
                 self._asker = None
                 self._timer.stop()
                 asker.switched(head, self, bytes(data))
@@ -244,6 +251,8 @@ class Origin:
             asker.interim(head)
             if not data:
                 return
+        if self.server.troubled:
+            self.server.answered()
         self._head = head
         self._choose_body(head, asker)
         if self._asker is asker and (data or (self._state == _LENGTH and not self._left)):
@@ -328,6 +337,10 @@ class Origin:
     def _fail(self, reason: Reason, detail: str) -> None:
         asker, self._asker = self._asker, None
         self.stream.abort()
-        if asker is not None:
-            self.server.failures.value += 1
-            asker.response_failed(reason, detail)
+        if asker is None:
+            return
+        if self._state != _HEAD and reason is not Reason.UPSTREAM_TIMEOUT:
+            self.server.failures.value += 1  # the breaker asks for answers, not for whole ones
+        elif not (self.was_stale and reason is Reason.UPSTREAM_ERROR):
+            self.server.failed(detail)
+        asker.response_failed(reason, detail)

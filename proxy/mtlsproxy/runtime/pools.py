@@ -1,20 +1,26 @@
 """The upstreams of a configuration; those that a reload leaves unchanged keep their connections."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from random import Random
 
 from mtlsproxy.config.model import Upstream as UpstreamConfig
 from mtlsproxy.config.upstream import UpstreamServer
+from mtlsproxy.http1.health_check import CheckSettings, HealthCheck
 from mtlsproxy.http1.origin import Origin
 from mtlsproxy.runtime.servers import server_name
 from mtlsproxy.runtime.snapshot import Plan
 from mtlsproxy.telemetry.metrics import Metrics
 from mtlsproxy.transport.wheel import TimerWheel
-from mtlsproxy.upstream.addresses import Address, Addresses
+from mtlsproxy.upstream.addresses import Addresses
+from mtlsproxy.upstream.balance import Balance, balance_of
+from mtlsproxy.upstream.breaker import Breaker
 from mtlsproxy.upstream.connect import Endpoint
-from mtlsproxy.upstream.pool import Lendable, PoolSettings, Server, Upstream
+from mtlsproxy.upstream.health import Health
+from mtlsproxy.upstream.pool import PoolSettings, Upstream
 from mtlsproxy.upstream.secure import Resolve, SecureServer, SecureStream, UpstreamTls
+from mtlsproxy.upstream.server import Lendable, Server
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +30,35 @@ class Pool:
     config: UpstreamConfig
     upstream: Upstream
     tls: UpstreamTls | None
+    checks: tuple[HealthCheck, ...]
+
+    def start(self, before: "Pool | None") -> None:
+        """before: the same upstream in the configuration until now. What was known of its servers still holds."""
+        known = {server.url: server for server in before.upstream.servers} if before is not None else {}
+        for server in self.upstream.servers:
+            old = known.get(server.url)
+            if old is None:
+                server.start()
+            else:
+                # Without checks nobody would ever call it healthy again.
+                server.take_over(old.breaker, old.health if self.checks else None)
+                server.start(old.endpoint.addresses.known)
+        for check in self.checks:
+            check.start()
+
+    def retire(self) -> None:
+        """Of no more use to new requests."""
+        self._stop_checks()
+        self.upstream.retire()
+
+    def close(self) -> None:
+        """The process ends."""
+        self._stop_checks()
+        self.upstream.close()
+
+    def _stop_checks(self) -> None:
+        for check in self.checks:
+            check.stop()
 
 
 class Pools:
@@ -60,51 +95,63 @@ class Pools:
                 for server in pool.upstream.servers:
                     server.outdate(_is_distrusted)
 
+    def adopt(self, pools: dict[str, Pool]) -> None:
+        """From now on these; what others rest on is closed, what they have lent ends with its exchange."""
+        old, self._pools = self._pools, pools
+        for name, pool in pools.items():
+            if old.get(name) is not pool:
+                pool.start(old.get(name))
+                self._show(name, pool)
+        current = set(_series(pools))
+        for name, pool in old.items():
+            if pools.get(name) is not pool:
+                pool.retire()
+        for name, url in _series(old):
+            if (name, url) not in current:
+                self._metrics.upstream_connections.remove(name, url)
+                self._metrics.upstream_healthy.remove(name, url)
+
+    def close(self) -> None:
+        for pool in self._pools.values():
+            pool.close()
+
+    def _show(self, name: str, pool: Pool) -> None:
+        for server in pool.upstream.servers:
+            labels = (name, server.url)
+            self._metrics.upstream_connections.watch(labels, lambda server=server: server.open)  # type: ignore[misc]
+            self._metrics.upstream_healthy.watch(labels, lambda server=server: int(server.may_be_asked))  # type: ignore[misc]
+
+    # -- making ----------------------------------------------------------------------------------------------------
+
     def _tls(self, name: str, plan: Plan) -> UpstreamTls | None:
         if name not in plan.upstreams:
             return None
         return UpstreamTls(name, plan.upstreams[name], plan.material.servers[name], self._resolve)
 
-    def adopt(self, pools: dict[str, Pool]) -> None:
-        """From now on these; what others rest on is closed, what they have lent ends with its exchange."""
-        old, self._pools = self._pools, pools
-        kept = {id(pool) for pool in pools.values()}
-        for name, pool in pools.items():
-            if old.get(name) is not pool:
-                _start(pool, old.get(name))
-        for name, pool in old.items():
-            if id(pool) not in kept:
-                pool.upstream.retire()
-                current = {s.url for s in pools[name].upstream.servers} if name in pools else set()
-                for server in pool.upstream.servers:
-                    if server.url not in current:
-                        self._metrics.upstream_connections.remove(name, server.url)
-                        self._metrics.upstream_healthy.remove(name, server.url)
-        for name, pool in pools.items():
-            for server in pool.upstream.servers:
-                self._metrics.upstream_connections.watch((name, server.url), lambda server=server: server.open)  # type: ignore[misc]
-                self._metrics.upstream_healthy.set(name, server.url, value=1)
-
-    def close(self) -> None:
-        for pool in self._pools.values():
-            pool.upstream.close()
-
     def _make(self, name: str, settings: UpstreamConfig, tls: UpstreamTls | None) -> Pool:
-        upstream = Upstream(
-            self._loop,
-            self._wheel,
-            PoolSettings(
-                name, settings.connect_timeout, settings.idle_timeout, settings.max_connections, settings.queue
-            ),
-            Origin,
+        pool_settings = PoolSettings(
+            name, settings.connect_timeout, settings.idle_timeout, settings.max_connections, settings.queue
         )
+        balance: Balance[Server] = balance_of(settings.balance, Random())  # noqa: S311 - a spread, not a secret
+        upstream = Upstream(self._loop, self._wheel, pool_settings, balance, Origin)
         for entry in settings.servers:
-            failures = self._metrics.upstream_failures_total.cell(name, entry.url)
-            retries = self._metrics.upstream_retries_total.cell(name, entry.url)
-            upstream.servers.append(
-                Server(upstream, entry.url, self._endpoint(entry, settings, tls), failures, retries)
-            )
-        return Pool(settings, upstream, tls)
+            upstream.add(self._server(upstream, entry, settings, tls))
+        return Pool(settings, upstream, tls, tuple(self._checks(upstream, settings)))
+
+    def _server(
+        self, upstream: Upstream, entry: UpstreamServer, settings: UpstreamConfig, tls: UpstreamTls | None
+    ) -> Server:
+        return Server(
+            self._wheel,
+            upstream,
+            entry.url,
+            self._endpoint(entry, settings, tls),
+            self._metrics.upstream_failures_total.cell(upstream.name, entry.url),
+            self._metrics.upstream_retries_total.cell(upstream.name, entry.url),
+            weight=entry.weight,
+            breaker=Breaker(settings.circuit_breaker.failures, settings.circuit_breaker.open_for),
+            health=Health(settings.health_check.healthy, settings.health_check.unhealthy),
+        )
 
     def _endpoint(self, entry: UpstreamServer, settings: UpstreamConfig, tls: UpstreamTls | None) -> Endpoint:
         path = entry.socket_path
@@ -118,17 +165,20 @@ class Pools:
             secure = SecureServer(tls, entry.url, server_name(settings, entry))
         return Endpoint(f"{entry.host}:{entry.port}", entry.authority, addresses, secure)
 
+    def _checks(self, upstream: Upstream, settings: UpstreamConfig) -> Iterator[HealthCheck]:
+        wanted = settings.health_check
+        if wanted.path is not None:
+            check = CheckSettings(wanted.path, wanted.interval, wanted.timeout)
+            for server in upstream.servers:
+                yield HealthCheck(self._loop, self._wheel, server, check)
+
+
+def _series(pools: Mapping[str, Pool]) -> list[tuple[str, str]]:
+    """Labels of the metrics about servers."""
+    return [(name, server.url) for name, pool in pools.items() for server in pool.upstream.servers]
+
 
 def _is_distrusted(connection: Lendable) -> bool:
     return (
         isinstance(connection, Origin) and isinstance(connection.stream, SecureStream) and connection.stream.distrusted
     )
-
-
-def _start(pool: Pool, before: Pool | None) -> None:
-    """before: the same upstream in the configuration until now."""
-    known: dict[str, tuple[Address, ...]] = {}
-    if before is not None:
-        known = {server.url: server.endpoint.addresses.known for server in before.upstream.servers}
-    for server in pool.upstream.servers:
-        server.start(known.get(server.url, ()))

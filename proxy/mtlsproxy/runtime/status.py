@@ -88,7 +88,14 @@ class Status:
                 {
                     "name": upstream.name,
                     "servers": [
-                        {"url": s.url, "connections": s.open, "idle": len(s.idle), "failures": s.failures.value}
+                        {
+                            "url": s.url,
+                            "usable": s.may_be_asked,
+                            "why_not": None if s.may_be_asked else s.why_not,
+                            "connections": s.open,
+                            "idle": len(s.idle),
+                            "failures": s.failures.value,
+                        }
                         for s in upstream.servers
                     ],
                 }

@@ -3,48 +3,16 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from mtlsproxy.reasons import Reason
-from mtlsproxy.transport.stream import Counter, Stream
+from mtlsproxy.transport.stream import Stream
 from mtlsproxy.transport.wheel import TICK, TimerWheel
-from mtlsproxy.upstream.addresses import Address
-from mtlsproxy.upstream.connect import Connecting, Endpoint
+from mtlsproxy.upstream.balance import Balance
+from mtlsproxy.upstream.connect import Connecting
+from mtlsproxy.upstream.server import Borrower, Lendable, Server
 
-
-class Lendable(Protocol):
-    """A connection to a server, as the pool sees it."""
-
-    server: "Server"
-    lent_before: bool
-    outdated: bool
-    """It is not to be lent again: another would be made otherwise now (another address, other certificates)."""
-    address: Address | None
-    """Where it leads to; the pool says it."""
-
-    @property
-    def is_stale(self) -> bool:
-        """Whether the server has closed or spoken since it was given back. Costs a system call."""
-        ...
-
-    def rest(self, seconds: float) -> None:
-        """Nobody uses it now: close when `seconds` go by, or when the server speaks or closes."""
-        ...
-
-    def close(self) -> None: ...
-
-
-class Borrower(Protocol):
-    """Who wants a connection. One of the two is called, once; `lent` possibly from inside `Upstream.lend`."""
-
-    def lent(self, connection: Lendable) -> None: ...
-
-    response_timeout: float
-    """Seconds that it waits for a connection, at most, when all are busy."""
-
-    def not_lent(self, reason: Reason, detail: str, *, again: bool) -> None:
-        """again: whether another attempt could end otherwise."""
-        ...
+_NAMED = 3
+"""Servers of which an answer's detail says why they are not asked: a log line, not a report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,58 +26,29 @@ class PoolSettings:
     queue: int
 
 
-Make = Callable[[TimerWheel, Stream, "Server"], Lendable]
+Make = Callable[[TimerWheel, Stream, Server], Lendable]
 """Makes a connection of a stream that nobody has started."""
 
 
-class Server:
-    """One server of an upstream: its connections, and its counts."""
-
-    __slots__ = ("connecting", "connections", "endpoint", "failures", "idle", "open", "retries", "upstream", "url")
-
-    def __init__(self, upstream: "Upstream", url: str, endpoint: Endpoint, failures: Counter, retries: Counter) -> None:
-        self.upstream = upstream
-        self.url = url
-        self.endpoint = endpoint
-        self.idle: list[Lendable] = []
-        self.open = 0
-        """Connections, those being made included."""
-        self.connecting: set[Connecting] = set()
-        self.connections: set[Lendable] = set()
-        """Resting and lent."""
-        self.failures = failures
-        self.retries = retries
-
-    @property
-    def authority(self) -> str:
-        """What goes into Host with `host: server`."""
-        return self.endpoint.authority
-
-    def outdate(self, is_outdated: Callable[[Lendable], bool]) -> None:
-        """Connections that are `is_outdated` serve no other request: resting ones end now, others after theirs."""
-        for connection in [c for c in self.connections if is_outdated(c)]:
-            connection.outdated = True
-            if connection in self.idle:
-                connection.close()
-
-    def start(self, last_known: tuple[Address, ...] = ()) -> None:
-        """Keep its addresses up to date. last_known: see `Addresses.start`."""
-        self.endpoint.addresses.start(self._moved, last_known)
-
-    def _moved(self, addresses: frozenset[Address]) -> None:
-        self.outdate(lambda connection: connection.address not in addresses)
-
-
 class Upstream:
-    """The servers of one upstream, round robin. Not safe for threads: it lives on one event loop."""
+    """The servers of one upstream. Not safe for threads: it lives on one event loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, wheel: TimerWheel, settings: PoolSettings, make: Make) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        wheel: TimerWheel,
+        settings: PoolSettings,
+        balance: Balance[Server],
+        make: Make,
+    ) -> None:
         self._loop = loop
         self._wheel = wheel
         self.settings = settings
+        self._max_connections = settings.max_connections
+        self._balance = balance
         self._make = make
-        self.servers: list[Server] = []
-        self._turn = 0
+        self.servers: tuple[Server, ...] = ()
+        self._only: Server | None = None
         self._waiting: dict[Borrower, float] = {}
         """Until when each waits; first come, first served."""
         self._patience = wheel.timer(self._check_waiting)
@@ -119,49 +58,77 @@ class Upstream:
     def name(self) -> str:
         return self.settings.name
 
+    def add(self, server: Server) -> None:
+        """Before anybody borrows."""
+        self.servers = (*self.servers, server)
+        self._only = server if len(self.servers) == 1 else None
+
+    # -- lending ---------------------------------------------------------------------------------------------------
+
     def lend(self, borrower: Borrower) -> None:
         """Lend a connection now, or when one is made or comes back."""
-        servers = self.servers
-        count = len(servers)
-        turn = self._turn
-        self._turn = (turn + 1) % count
-        for step in range(count):
-            server = servers[(turn + step) % count]
-            while server.idle:
-                connection = server.idle.pop()
-                # A server that has spoken since would have its words taken for the answer; one that has closed is lost
-                # for what cannot be asked twice.
-                if not connection.is_stale:
-                    borrower.lent(connection)
-                    return
-                connection.close()
-            if server.open < self.settings.max_connections:
-                self._connect(server, borrower)
+        server = self._only
+        if server is None or server.is_down or borrower.wants_fresh:
+            chosen = self._choose(borrower)
+            if chosen is None:
                 return
-        if len(self._waiting) >= self.settings.queue:
-            detail = f"{len(self._waiting)} requests wait already (queue)"
-            borrower.not_lent(Reason.UPSTREAM_UNAVAILABLE, detail, again=False)
-            return
-        self._waiting[borrower] = self._wheel.now + borrower.response_timeout
-        self._patience.start(TICK)
+            server = chosen
+        idle = server.idle
+        if idle and not borrower.wants_fresh:
+            connection = idle.pop()
+            # A server that has spoken since would have its words taken for the answer; one that has closed is lost
+            # for what cannot be asked twice.
+            if not connection.is_stale:
+                borrower.lent(connection)
+                return
+            connection.close()
+        self._lend_at(server, borrower)
 
-    def _check_waiting(self) -> None:
-        now = self._wheel.now
-        for borrower in [b for b, until in self._waiting.items() if until <= now]:
-            del self._waiting[borrower]
-            detail = f"no connection became free in {borrower.response_timeout:g}s (max_connections)"
-            borrower.not_lent(Reason.UPSTREAM_UNAVAILABLE, detail, again=False)
-        if self._waiting:
-            self._patience.start(TICK)
+    def _lend_at(self, server: Server, borrower: Borrower) -> None:
+        idle = server.idle
+        while idle and not borrower.wants_fresh:
+            connection = idle.pop()
+            if not connection.is_stale:
+                borrower.lent(connection)
+                return
+            connection.close()
+        if server.open < self._max_connections:
+            self._connect(server, borrower)
+        else:
+            self._wait(borrower)
 
-    def _next_waiting(self) -> Borrower:
-        borrower = next(iter(self._waiting))
-        del self._waiting[borrower]
-        return borrower
+    def _choose(self, borrower: Borrower) -> Server | None:
+        """Whom to ask; None: the borrower has been told, or waits."""
+        server = self._balance.pick(self.servers, borrower.client_key)
+        if server.is_down or borrower.tried or borrower.wants_fresh:
+            return self._choose_with_care(borrower)
+        if server.idle or server.open < self._max_connections:
+            return server
+        return self._choose_with_care(borrower)
 
-    def give_up(self, borrower: Borrower) -> None:
-        """`borrower` no longer waits. A connection made for it goes to the next, or rests."""
-        self._waiting.pop(borrower, None)
+    def _choose_with_care(self, borrower: Borrower) -> Server | None:
+        """As `_choose`, where not every server will do."""
+        usable = [server for server in self.servers if not server.is_down or server.may_be_asked]
+        if not usable:
+            borrower.not_lent(Reason.UPSTREAM_UNAVAILABLE, self._why_nobody(), again=False)
+            return None
+        # To the one that failed it only where there is no other.
+        usable = [server for server in usable if server not in borrower.tried] or usable
+        with_room = [server for server in usable if server.idle or server.open < self._max_connections]
+        if not with_room:
+            self._wait(borrower)
+            return None
+        server = self._balance.pick(with_room, borrower.client_key)
+        if server.is_down:
+            server.asked()
+        if borrower.wants_fresh and server.open >= self._max_connections:
+            server.idle[0].close()  # the new one gets its place
+        return server
+
+    def _why_nobody(self) -> str:
+        words = "; ".join(f"{server.url}: {server.why_not}" for server in self.servers[:_NAMED])
+        more = len(self.servers) - _NAMED
+        return f"no server may be asked: {words}" + (f"; and {more} more" if more > 0 else "")
 
     def _connect(self, server: Server, borrower: Borrower) -> None:
         server.open += 1
@@ -175,24 +142,87 @@ class Upstream:
 
         def failed(reason: Reason, detail: str) -> None:
             server.connecting.discard(attempt)
-            server.failures.value += 1
+            if borrower.tried:
+                server.retries.value += 1
+            borrower.tried |= {server}
+            server.failed(detail)
             self.gone(server)
-            borrower.not_lent(reason, detail, again=reason is not Reason.UPSTREAM_TIMEOUT)
+            # One that took all the time is not given as much again.
+            again = reason is not Reason.UPSTREAM_TIMEOUT or self.has_another(borrower)
+            borrower.not_lent(reason, detail, again=again)
 
         timeout = self.settings.connect_timeout
         attempt = Connecting(self._loop, self._wheel, server.endpoint, timeout, connected, failed)
         server.connecting.add(attempt)
 
+    def has_another(self, borrower: Borrower) -> bool:
+        """Whether there is a server that may be asked and has not failed it."""
+        return any(server.may_be_asked and server not in borrower.tried for server in self.servers)
+
+    # -- waiting ---------------------------------------------------------------------------------------------------
+
+    def _wait(self, borrower: Borrower) -> None:
+        if len(self._waiting) >= self.settings.queue:
+            detail = f"{len(self._waiting)} requests wait already (queue)"
+            borrower.not_lent(Reason.UPSTREAM_UNAVAILABLE, detail, again=False)
+            return
+        self._waiting[borrower] = self._wheel.now + borrower.response_timeout
+        self._patience.start(TICK)
+
+    def _check_waiting(self) -> None:
+        now = self._wheel.now
+        for borrower in [b for b, until in self._waiting.items() if until <= now]:
+            if self._waiting.pop(borrower, None) is not None:  # who is told may take others along
+                detail = f"no connection became free in {borrower.response_timeout:g}s (max_connections)"
+                borrower.not_lent(Reason.UPSTREAM_UNAVAILABLE, detail, again=False)
+        for server in self.servers:  # one that was down may be back
+            self._serve_waiting(server)
+        if self._waiting:
+            self._patience.start(TICK)
+
+    def _serve_waiting(self, server: Server) -> None:
+        """Give what is free at `server` to those who wait."""
+        while self._waiting and (server.idle or server.open < self._max_connections) and server.may_be_asked:
+            if server.is_down:
+                server.asked()
+            self._lend_at(server, self._next_waiting())
+        if self._waiting and not any(each.may_be_asked for each in self.servers):
+            why = self._why_nobody()
+            for borrower in list(self._waiting):
+                if self._waiting.pop(borrower, None) is not None:
+                    borrower.not_lent(Reason.UPSTREAM_UNAVAILABLE, why, again=False)
+
+    def _next_waiting(self) -> Borrower:
+        borrower = next(iter(self._waiting))
+        del self._waiting[borrower]
+        return borrower
+
+    def give_up(self, borrower: Borrower) -> None:
+        """`borrower` no longer waits. A connection made for it goes to the next, or rests."""
+        self._waiting.pop(borrower, None)
+
+    # -- what becomes of connections -------------------------------------------------------------------------------
+
     def give_back(self, connection: Lendable) -> None:
         """`connection` finished an exchange and is fit for another."""
         connection.lent_before = True
-        if self._waiting and not connection.outdated and not connection.is_stale:
-            self._next_waiting().lent(connection)
-        elif self._closed or self._waiting or connection.outdated:
-            connection.close()
+        if self._waiting or self._closed or connection.outdated:
+            self._give_on(connection)
         else:
             connection.server.idle.append(connection)
             connection.rest(self.settings.idle_timeout)
+
+    def _give_on(self, connection: Lendable) -> None:
+        """To who waits longest, or to nobody."""
+        if not self._waiting or connection.outdated or connection.server.is_down or connection.is_stale:
+            connection.close()
+            return
+        borrower = self._next_waiting()
+        if borrower.wants_fresh:
+            connection.close()
+            self._wait(borrower)
+        else:
+            borrower.lent(connection)
 
     def withdraw(self, connection: Lendable) -> None:
         """`connection` is about to end: it is lent to nobody any more."""
@@ -206,7 +236,7 @@ class Upstream:
             self.withdraw(connection)
             server.connections.discard(connection)
         if self._waiting:
-            self._connect(server, self._next_waiting())
+            self._serve_waiting(server)
 
     def retire(self) -> None:
         """Nobody asks any more (a new configuration): close what rests; who waits and what is lent goes on."""

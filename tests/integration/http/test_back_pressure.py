@@ -6,7 +6,6 @@ import socket
 import ssl
 import threading
 import time
-from asyncio import AbstractEventLoop
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +16,9 @@ from tests.integration.http.conftest import Serve, Served
 from tests.integration.http.peers import Listening, Peer, settled, swallow
 
 from mtlsproxy.transport import stream
+from mtlsproxy.transport.stream import SocketStream, Stream
 from mtlsproxy.transport.wheel import TimerWheel
-from mtlsproxy.upstream.pool import Lendable, Server
+from mtlsproxy.upstream.server import Lendable, Server
 
 GIB = 1024 * 1024 * 1024
 MIB = 1024 * 1024
@@ -250,9 +250,10 @@ def narrow_upstreams(served: Served) -> None:
     upstream = served.proxy.proxy.pools.upstreams["recorder"]
     make = upstream._make
 
-    def narrowly(loop: AbstractEventLoop, wheel: TimerWheel, sock: socket.socket, server: Server) -> Lendable:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
-        return make(loop, wheel, sock, server)
+    def narrowly(wheel: TimerWheel, raw: Stream, server: Server) -> Lendable:
+        assert isinstance(raw, SocketStream)
+        raw._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+        return make(wheel, raw, server)
 
     upstream._make = narrowly
 

@@ -11,8 +11,12 @@ from mtlsproxy.reasons import Reason
 from mtlsproxy.transport.stream import NullCounter, SocketStream, Stream
 from mtlsproxy.transport.wheel import TimerWheel
 from mtlsproxy.upstream.addresses import Address, Addresses
+from mtlsproxy.upstream.balance import RoundRobin
+from mtlsproxy.upstream.breaker import Breaker
 from mtlsproxy.upstream.connect import Endpoint
-from mtlsproxy.upstream.pool import Lendable, PoolSettings, Server, Upstream
+from mtlsproxy.upstream.health import Health
+from mtlsproxy.upstream.pool import PoolSettings, Upstream
+from mtlsproxy.upstream.server import Lendable, Server
 
 PATIENCE = 10.0
 
@@ -46,6 +50,9 @@ class Borrower:
     def __init__(self, response_timeout: float = PATIENCE, *, only_once: bool = False) -> None:
         self.response_timeout = response_timeout
         self.only_once = only_once
+        self.tried: frozenset[Server] = frozenset()
+        self.wants_fresh = False
+        self.client_key = None
         self.got: Lent | None = None
         self.refused: tuple[Reason, str] | None = None
         self.again: bool | None = None
@@ -66,6 +73,9 @@ class Borrower:
 class Pool:
     """An upstream whose servers are listening sockets of this test."""
 
+    failures = 100
+    open_for = 0.2
+
     def __init__(self, wheel: TimerWheel, stack: contextlib.ExitStack) -> None:
         self._wheel = wheel
         self._stack = stack
@@ -74,16 +84,25 @@ class Pool:
     def upstream(self, servers: int = 1, max_connections: int = 2, queue: int = 2) -> Upstream:
         loop = asyncio.get_running_loop()
         settings = PoolSettings("u", connect_timeout=0.3, idle_timeout=7, max_connections=max_connections, queue=queue)
-        upstream = Upstream(loop, self._wheel, settings, self._make)
+        upstream = Upstream(loop, self._wheel, settings, RoundRobin(), self._make)
         for _ in range(servers):
             listening = self._stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-            upstream.servers.append(self.server(upstream, listening.getsockname()[1]))
+            upstream.add(self.server(upstream, listening.getsockname()[1]))
         return upstream
 
     def server(self, upstream: Upstream, port: int) -> Server:
         addresses = Addresses(asyncio.get_running_loop(), self._wheel, "127.0.0.1", port)
         endpoint = Endpoint(f"127.0.0.1:{port}", "", addresses)
-        return Server(upstream, f"http://127.0.0.1:{port}", endpoint, NullCounter(), NullCounter())
+        return Server(
+            self._wheel,
+            upstream,
+            f"http://127.0.0.1:{port}",
+            endpoint,
+            NullCounter(),
+            NullCounter(),
+            breaker=Breaker(self.failures, self.open_for),
+            health=Health(2, 3),
+        )
 
     def _make(self, _wheel: TimerWheel, stream: Stream, server: Server) -> Lent:
         self.made.append(Lent(stream, server))
@@ -241,7 +260,7 @@ async def test_a_withdrawn_connection_is_not_lent_though_its_end_comes_later(poo
 async def test_servers_take_turns(pool: Pool) -> None:
     upstream = pool.upstream(servers=3, max_connections=2)
     found = [(await borrowed(upstream)).server for _ in range(6)]
-    assert found == upstream.servers * 2
+    assert found == [*upstream.servers] * 2
     assert [server.open for server in upstream.servers] == [2, 2, 2]
 
 
@@ -258,7 +277,7 @@ async def test_a_refused_connect_frees_its_place_and_is_counted(pool: Pool) -> N
     upstream = pool.upstream(servers=0, max_connections=1)
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        upstream.servers.append(pool.server(upstream, closed.getsockname()[1]))
+        upstream.add(pool.server(upstream, closed.getsockname()[1]))
         for count in (1, 2):
             borrower = Borrower()
             upstream.lend(borrower)
@@ -274,7 +293,7 @@ async def test_everyone_who_waits_is_told_when_connects_fail(pool: Pool) -> None
     upstream = pool.upstream(servers=0, max_connections=1, queue=5)
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        upstream.servers.append(pool.server(upstream, closed.getsockname()[1]))
+        upstream.add(pool.server(upstream, closed.getsockname()[1]))
         borrowers = [Borrower() for _ in range(6)]
         for borrower in borrowers:
             upstream.lend(borrower)

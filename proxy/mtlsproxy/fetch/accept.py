@@ -14,16 +14,28 @@ from mtlsproxy.revocation.decide import CLOCK_SKEW
 from mtlsproxy.revocation.errors import CrlError
 from mtlsproxy.x509.certificate import Certificate
 
+MAX_LISTS = 256
+"""In one answer. Each is a file here and a mapping in every worker, and over plain http anybody can send pending ones;
+a CA has a handful, a bundle of many CAs a hundred."""
+
+MAX_NAMES = 16 * 1024
+"""Octets of a list's issuer and URLs together: these are parsed, logged and shown by the process that serves requests,
+and an honest list has a few hundred."""
+
 
 class Refusal(StrEnum):
     """Why a list that was fetched is not used: fixed words, for logs and counters."""
 
     MALFORMED = "malformed"
+    TOO_MUCH = "too_much"
     NOT_SIGNED = "not_signed"
     FOREIGN_ISSUER = "foreign_issuer"
     ROLLBACK = "rollback"
     NO_NEXT_UPDATE = "no_next_update"
     NOT_YET_VALID = "not_yet_valid"
+
+
+_BEGIN = b"-----BEGIN "
 
 
 class Unfit(Exception):
@@ -43,6 +55,11 @@ def accept(
 
     pending: whether such lists are taken at all; they count only for chains that bring their CA.
     """
+    for crl in offered:
+        names = len(crl.issuer_der) + sum(map(len, (*crl.urls, *crl.freshest_urls)))
+        if names > MAX_NAMES:
+            text = f"{crl.title} has {names} octets of names and URLs; {MAX_NAMES} are allowed"
+            raise Unfit(Refusal.TOO_MUCH, text)
     verified = [_is_verified(crl, issuers, pending=pending) for crl in offered]
     for crl in offered:
         if crl.next_update is None:
@@ -56,6 +73,13 @@ def accept(
         if any(_signed_by(old, issuer) for issuer in issuers):
             _require_successor(old, successors, at)
     return all(verified)
+
+
+def refuse_bundle(data: bytes, source: str) -> None:
+    """Before `data` is parsed: raises Unfit where it holds more lists than are taken."""
+    count = data.count(_BEGIN)
+    if count > MAX_LISTS:
+        raise Unfit(Refusal.TOO_MUCH, f"{source}: {count} PEM blocks; {MAX_LISTS} lists are allowed in one answer")
 
 
 def _is_verified(crl: Crl, issuers: Sequence[Certificate], *, pending: bool) -> bool:

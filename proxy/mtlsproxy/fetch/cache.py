@@ -27,6 +27,7 @@ _ABANDONED_AFTER = timedelta(hours=1)
 _FORMAT = 1
 _TRIES = 3  # at reading a copy that is being replaced
 _MAX_DESCRIPTION = 16 * 1024
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError)
 log = logging.getLogger(__name__)
 
 
@@ -107,7 +108,7 @@ def read_copy(folder: Path, key: str) -> tuple[Copy, bytes] | None:
             return None
         except PermissionError as error:
             raise CacheError(f"{pointer}: this kept copy cannot be read: {error.strerror}") from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except _DAMAGED as error:
             raise CacheError(f"{pointer}: this kept copy is damaged and is not used: {error}") from error
         try:
             data = copy.path.read_bytes()
@@ -228,7 +229,7 @@ class Cache:
     def _known_digest(self, key: str) -> str:
         try:
             return _described(self.folder, key, _read(self.folder / f"{key}.json", _MAX_DESCRIPTION)).sha256[:16]
-        except (OSError, ValueError, KeyError, TypeError):
+        except _DAMAGED:
             return ""  # nothing known, or damaged: nothing to keep
 
     def _remove_older(self, key: str, keep: Collection[str]) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 
-from mtlsproxy.fetch.accept import Refusal, Unfit, accept
+from mtlsproxy.fetch.accept import Refusal, Unfit, accept, refuse_bundle
 from mtlsproxy.fetch.cache import Cache, Copy
 from mtlsproxy.fetch.http import Fetched, Fetcher, Validators
 from mtlsproxy.fetch.indexing import map_index, write_indexes
@@ -77,7 +77,8 @@ class Subscription:
             self._tell("refused", failure, f"the kept copy of {self._source.url} is not used: {error}", _now())
             return _now()
         assert self._copy is not None
-        due = max(_now(), self._after_success(self._copy.fetched_at))
+        # A copy of the future is one of a clock that was wrong then: the server is not asked only when that comes.
+        due = max(_now(), self._after_success(min(self._copy.fetched_at, _now())))
         self._tell("restored", "", f"{self._source.url}: the copy kept on disk is in use", due)
         return due
 
@@ -158,6 +159,7 @@ class Subscription:
         """
 
         def work() -> tuple[tuple[Path, ...], Copy, bool]:
+            refuse_bundle(data, self._source.url)
             crls = load_crls(data, self._source.url)
             pending = self._source.named_by == "configuration"
             verified = accept(crls, self._crls, self._source.issuers, _now(), pending=pending)

@@ -5,7 +5,7 @@ The columns are plain buffers and their layout is the whole state, so they can b
 
 import sys
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -93,11 +93,28 @@ class SerialIndex:
         column, starts, bucket = self.low, self.starts, low >> self.shift
         end = starts[bucket + 1]
         row = bisect_left(column, low, starts[bucket], end)
-        while row < end and column[row] == low:
-            if _rests[width](self.rest, row * width)[0] == rest:
-                return tuple.__new__(RevokedEntry, (serial, self.facts[row]))  # half the time of the class's own
-            row += 1
-        return None
+        if row == end or column[row] != low:
+            return None
+        if _rests[width](self.rest, row * width)[0] != rest:
+            found = self._row_in_run(row + 1, end, low, rest)
+            if found is None:
+                return None
+            row = found
+        return tuple.__new__(RevokedEntry, (serial, self.facts[row]))  # half the time of the class's own
+
+    def _row_in_run(self, row: int, end: int, low: int, rest: bytes) -> int | None:
+        """The row of `rest` among those of one `low`. Chance makes no such run; a CA that wants our time makes one of a
+        million."""
+        width = self.rest_width
+        read = _rests[width]
+        stop = end = bisect_right(self.low, low, row, end)
+        while row < stop:
+            middle = (row + stop) // 2
+            if read(self.rest, middle * width)[0] < rest:
+                row = middle + 1
+            else:
+                stop = middle
+        return row if row < end and read(self.rest, row * width)[0] == rest else None
 
 
 def build_index(data: bytes, start: int, end: int, *, extensions: bool, delta: bool = False) -> SerialIndex:

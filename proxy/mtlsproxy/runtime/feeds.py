@@ -46,6 +46,10 @@ _Key = tuple[str, str]
 FIRST_FETCH = 2.0
 """Seconds that a start waits for the first lists: what the disk kept is here at once, a quick server's soon after."""
 
+PUBLISH_EVERY = 0.25
+"""Seconds between two new Snapshots because of lists or answers, at least: each lets all connections be judged again,
+and the CA of one client decides how often its answers differ."""
+
 log = logging.getLogger(__name__)
 
 
@@ -265,6 +269,7 @@ class Feeds:
         self._client: FetchClient | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._due: asyncio.Handle | None = None
+        self._soonest = 0.0
 
     def client(self) -> FetchClient:
         """Started when the first URL needs it. Raises fetch.cache.CacheError."""
@@ -331,6 +336,9 @@ class Feeds:
         try:
             feeds = [(self._feeds[want.truststore], want) for want in wanted if want.truststore in self._feeds]
             await asyncio.gather(*(feed.ensure(want) for feed, want in feeds))
+            if self._due is not None and any(want.points for want in wanted):
+                self._due.cancel()  # who has waited for lists is judged by them; points are not asked for twice
+                self._publish_now()
         finally:
             done()
 
@@ -338,7 +346,9 @@ class Feeds:
 
     def on_crl(self, truststore: str, event: CrlEvent) -> None:
         ok = event.outcome in ("restored", "updated", "unchanged")
-        labels = crl_labels(truststore, event.crls[0]) if event.crls else (truststore, "", "")
+        # The issuer of what nobody verified is whoever its sender likes, a new label each time.
+        known = event.crls and event.verified
+        labels = crl_labels(truststore, event.crls[0]) if known else (truststore, "", "")
         self._metrics.crl_refresh_total.cell(*labels, "success" if ok else "failure").value += 1
         if ok:
             log.info("truststore %s: %s: %s", truststore, event.source.url, event.outcome)
@@ -357,15 +367,19 @@ class Feeds:
         self._metrics.ocsp_requests_total.cell(truststore, result).value += 1
 
     def changed(self) -> None:
-        """Several changes of one moment are published together."""
+        """A first change is published at once; those that follow closely together, a moment later."""
         if self._due is None:
-            self._due = asyncio.get_running_loop().call_soon(self._publish_now)
+            loop = asyncio.get_running_loop()
+            self._due = loop.call_at(max(loop.time(), self._soonest), self._publish_now)
 
     def _publish_now(self) -> None:
         self._due = None
+        self._soonest = asyncio.get_running_loop().time() + PUBLISH_EVERY
         self._publish()
 
     async def close(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
         for name in list(self._feeds):
             self._retire(name)
         await asyncio.gather(*self._tasks, return_exceptions=True)

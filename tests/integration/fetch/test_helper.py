@@ -1,6 +1,7 @@
 """The helper process and its client, with a real server: what a proxy has at every moment, whatever the server does."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from tests.unit.fetch.lists import list_of
 from tests.unit.revocation.build import INDIRECT, authority, distribution_point, extension
 
@@ -265,6 +268,18 @@ async def test_attempts_at_other_hosts_are_refused_and_counted_by_the_event(clie
     assert server.paths() == ["/inside"]
 
 
+async def test_a_bundle_of_thousands_of_lists_is_left_before_it_is_read(client, server, tmp_path):
+    """Whoever is on the way to a server that speaks plain http sends lists of CAs that nobody has met: all are pending,
+    and each would be a file here and a mapping in every worker."""
+    strangers = [authority(f"Stranger {number}") for number in range(3)]
+    pem = b"".join(x509.load_der_x509_crl(list_of(one, at=now())).public_bytes(Encoding.PEM) for one in strangers)
+    server.give("/a.crl", pem * 1000)
+    _, events = watch(client, source(server.url("/a.crl")))
+    event = await events.outcome("refused")
+    assert (event.failure, event.crls) == ("too_much", ())
+    assert not list(tmp_path.glob("state/indexes/*"))
+
+
 async def test_huge_and_endless_answers_are_left(client, server):
     server.give("/huge", bytes(1_000_001))
     server.drip("/endless", bytes(60_000), 0.001)
@@ -312,6 +327,19 @@ async def test_after_a_restart_the_last_good_list_is_in_use_without_its_server(t
         subscription.refresh()
         assert (await events.outcome("failed")).crls == restored.crls
     assert server.asked[-1].headers["If-None-Match"] == '"one"'  # what the disk says of it is still sent
+
+
+async def test_a_copy_that_a_wrong_clock_dated_years_ahead_is_asked_about_in_time(tmp_path, server):
+    """A host that began in 2099 and was corrected must not wait until then."""
+    server.give("/a.crl", list_of(CA, 1, at=now()))
+    async with client_in(tmp_path) as client:
+        await watch(client, source(server.url("/a.crl")))[1].outcome("updated")
+    (pointer,) = tmp_path.glob("crls/*.json")
+    known = json.loads(pointer.read_bytes())
+    pointer.write_text(json.dumps(known | {"fetched_at": "2099-01-01T00:00:00+00:00"}))
+    async with client_in(tmp_path) as client:
+        _, events = watch(client, source(server.url("/a.crl")))
+        assert (await events.outcome("restored")).next_at < now() + HOUR
 
 
 async def test_after_a_restart_an_older_list_is_still_a_rollback(tmp_path, server):

@@ -1,10 +1,12 @@
 """What may replace a known list, and what an attacker on the way cannot pass off as its successor."""
 
+from contextlib import nullcontext
+
 import pytest
 from tests.unit.fetch.lists import HOUR, parsed
-from tests.unit.revocation.build import NOW, ONLY_CA, ONLY_USER, authority, distribution_point, key_identifier
+from tests.unit.revocation.build import NOW, ONLY_CA, ONLY_USER, authority, distribution_point, key_identifier, tlv
 
-from mtlsproxy.fetch.accept import Refusal, Unfit, accept
+from mtlsproxy.fetch.accept import MAX_LISTS, Refusal, Unfit, accept, refuse_bundle
 
 CA = authority("CA")
 OTHER = authority("Other")
@@ -98,6 +100,26 @@ def test_every_list_of_a_file_must_have_its_successor():
     both = (CA, OTHER)
     assert judge(KNOWN, second, known=(KNOWN, second), issuers=both) is True
     refused(Refusal.FOREIGN_ISSUER, KNOWN, known=(KNOWN, second), issuers=both)
+
+
+@pytest.mark.parametrize(("count", "taken"), [(MAX_LISTS, True), (MAX_LISTS + 1, False)])
+def test_a_bundle_has_a_bounded_number_of_lists(count, taken):
+    """Over plain http anybody can send as many pending ones as `max_size` holds: hundreds of thousands of files."""
+    data = b"-----BEGIN X509 CRL-----\n-----END X509 CRL-----\n" * count
+    with nullcontext() if taken else pytest.raises(Unfit, match="257 PEM blocks") as caught:
+        refuse_bundle(data, "http://crl.example/a.crl")
+    assert taken or caught.value.refusal is Refusal.TOO_MUCH
+
+
+@pytest.mark.parametrize(("urls", "taken"), [(1, True), (600, False)])
+def test_a_list_has_a_bounded_size_of_names(urls, taken):
+    """They are parsed, and shown, by the process that serves requests."""
+    names = [tlv(0x86, f"http://crl.example/shards/{number}".encode()) for number in range(urls)]
+    crl = parsed(CA, at=NOW, extensions=(distribution_point(tlv(0xA0, tlv(0xA0, *names))),))
+    if taken:
+        assert judge(crl) is True
+    else:
+        refused(Refusal.TOO_MUCH, crl)
 
 
 def test_a_list_without_an_end_is_refused():

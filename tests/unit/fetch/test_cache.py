@@ -152,7 +152,9 @@ def test_lost_data_is_no_copy(cache):
     ["", "{", "[]", "null", "{}", '{"format": 2}', "\0", "x" * 100_000,
      '{"format":1,"url":"u","sha256":"../../etc/passwd","fetched_at":"2025-06-01T12:00Z","etag":null,"last_modified":null}',
      '{"format":1,"url":"u","sha256":"%s","fetched_at":"never","etag":null,"last_modified":null}' % ("a" * 64),
-     '{"format":1,"url":"u","sha256":"%s","fetched_at":"2025-06-01T12:00Z","etag":7,"last_modified":0}' % ("a" * 64)],
+     '{"format":1,"url":"u","sha256":"%s","fetched_at":"2025-06-01T12:00Z","etag":7,"last_modified":0}' % ("a" * 64),
+     '{"format":1,"url":"u","sha256":"","fetched_at":"0001-01-01T00:00+14:00","etag":null,"last_modified":null}',
+     "[" * 16_000],
 )  # fmt: skip
 def test_a_damaged_pointer_is_not_used_and_said(cache, caplog, text):
     cache.store(KEY, URL, b"list", NOW, None, None)

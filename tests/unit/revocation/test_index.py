@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests.unit.revocation import build
 from tests.unit.revocation.build import DAY, NOW, entry, tlv
 
+from mtlsproxy.revocation import index as index_module
 from mtlsproxy.revocation.errors import CrlError
 from mtlsproxy.revocation.index import EMPTY, SerialIndex, build_index
 
@@ -41,6 +42,30 @@ def test_a_hundred_thousand_entries_agree_with_a_dictionary() -> None:
     for serial in expected:
         for neighbour in (serial + 1, serial ^ 1 << 100, -serial - 1, serial << 64):
             assert (index.lookup(neighbour) is not None) == (neighbour in expected)
+
+
+def test_serials_that_a_ca_makes_alike_cost_no_more_reading_than_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those whose last eight octets are one run of the index, as long as a CA likes: each look-up of one of its clients
+    is on the event loop."""
+    source = random.Random(7)
+    serials = list({(source.getrandbits(95) << 64) + 7 for _ in range(20_000)})
+    index = index_of(*(entry(serial) for serial in serials))
+    read = 0
+
+    def counting(*where: object) -> tuple[bytes, ...]:
+        nonlocal read
+        read += 1
+        return known(*where)
+
+    known = index_module._rests[index.rest_width]
+    monkeypatch.setattr(index_module, "_rests", {index.rest_width: counting})
+    for serial in (*serials[:200], *sorted(serials)[:2], *sorted(serials)[-2:]):
+        found = index.lookup(serial)
+        assert found is not None
+        assert found.serial == serial
+        for other in (serial + (1 << 64), serial - (1 << 64)):
+            assert (index.lookup(other) is not None) == (other in serials)
+    assert read < 20 * 3 * 204
 
 
 EDGES = [0, 1, -1, 127, 128, -128, -129, *(sign * (1 << bits) + off for bits in (63, 64, 159, 160, 167, 168, 1000)

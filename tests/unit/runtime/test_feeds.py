@@ -18,6 +18,7 @@ from mtlsproxy.fetch.messages import CrlUrl
 from mtlsproxy.revocation.crl import Crl
 from mtlsproxy.revocation.crlset import CrlSet
 from mtlsproxy.revocation.policy import OcspPolicy, RevocationPolicy
+from mtlsproxy.runtime import feeds as module
 from mtlsproxy.runtime.feeds import MAX_POINTS, MAX_POINTS_OF_ONE, Feed, Feeds, rules_of
 from mtlsproxy.telemetry.metrics import Metrics
 from mtlsproxy.verdict.judge import Wanted
@@ -39,8 +40,9 @@ class Silent:
         self._on_event = on_event
         self._heard = asyncio.Event()
 
-    def say(self, outcome: Any, *crls: Crl, fetched_at: datetime | None = NOW) -> None:
-        self.latest = CrlEvent(self.source, outcome, "", f"{self.source.url}: why", crls, True, fetched_at, NOW)
+    def say(self, outcome: Any, *crls: Crl, fetched_at: datetime | None = NOW, verified: bool = True) -> None:
+        why = f"{self.source.url}: why"
+        self.latest = CrlEvent(self.source, outcome, "", why, crls, verified, fetched_at, NOW)
         self._heard.set()
         self._on_event(self.latest)
 
@@ -294,12 +296,13 @@ async def test_ocsp_answers_are_handed_on_where_they_were_asked_for_alike(world:
 # -- what is told ------------------------------------------------------------------------------------------------------
 
 
-async def test_only_what_changes_something_is_published(world: World) -> None:
+async def test_only_what_changes_something_is_published(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PUBLISH_EVERY", 0.0)
     world.feed()
     (helper,) = world.helper.made
     for outcome, published in (("failed", 0), ("refused", 0), ("unchanged", 0), ("updated", 1), ("restored", 2)):
         helper.say(outcome, parsed(CA, at=NOW))
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
         assert len(world.published) == published, outcome
 
 
@@ -307,8 +310,34 @@ async def test_several_changes_of_one_moment_are_published_together(world: World
     world.feed(crl={"sources": [URL, f"{URL}?2"]})
     for made in world.helper.made:
         made.say("updated", parsed(CA, at=NOW))
-    await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
     assert len(world.published) == 1
+
+
+async def test_a_ca_whose_answers_change_all_the_time_makes_few_new_snapshots(world: World) -> None:
+    """Each judges all connections of all clients again; the first change counts at once, the last soon."""
+    begun = asyncio.get_running_loop().time()
+    world.feeds.changed()
+    await asyncio.sleep(0.01)
+    assert len(world.published) == 1
+    for _ in range(100):
+        world.feeds.changed()
+        await asyncio.sleep(0.005)
+    await asyncio.sleep(module.PUBLISH_EVERY + 0.05)
+    lasted = asyncio.get_running_loop().time() - begun
+    assert 2 <= len(world.published) <= 2 + lasted / module.PUBLISH_EVERY
+    known = len(world.published)
+    await asyncio.sleep(module.PUBLISH_EVERY)
+    assert len(world.published) == known
+
+
+async def test_issuers_that_nobody_verified_make_no_labels(world: World) -> None:
+    """Over plain http, whoever is on the way names another one each time."""
+    world.feed()
+    (helper,) = world.helper.made
+    for number in range(5):
+        helper.say("updated", parsed(authority(f"Stranger {number}"), at=NOW), verified=False)
+    assert dict(world.metrics.crl_refresh_total.read()) == {("partners", "", "", "success"): 5}
 
 
 async def test_results_are_counted_for_the_issuer_and_its_key(world: World) -> None:

@@ -6,6 +6,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -51,6 +52,8 @@ class RecordingUpstream:
     context: ssl.SSLContext | None = None
     tls: list[ssl.SSLSocket] = field(default_factory=list)
     """Connections whose handshake this side found complete."""
+    peers: list[Any] = field(default_factory=list)
+    """What `getpeercert` said of the other side of each."""
     tls_failures: list[Exception] = field(default_factory=list)
 
     @property
@@ -113,6 +116,7 @@ def _shake_hands(plain: socket.socket, context: ssl.SSLContext, upstream: Record
     connection = context.wrap_socket(plain, server_side=True)
     upstream.open.discard(plain)
     upstream.open.add(connection)
+    upstream.peers.append(connection.getpeercert())
     upstream.tls.append(connection)
     return connection
 

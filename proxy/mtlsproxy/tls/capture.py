@@ -8,7 +8,7 @@ import _ssl
 import ssl
 from collections.abc import Callable
 
-_HANDSHAKE, _CERTIFICATE = 22, 11
+_HANDSHAKE, _CERTIFICATE, _CERTIFICATE_REQUEST = 22, 11, 13
 _DER = 2  # _ssl.ENCODING_DER
 _TLS13 = 0x0304
 _NAMES = {0x0303: "TLSv1.2", _TLS13: "TLSv1.3"}
@@ -19,10 +19,12 @@ _set_callback: Callable[[ssl.SSLContext, object], None] = vars(_ssl._SSLContext)
 class Presented:
     """The Certificate message of the handshake step under way. One instance a context."""
 
-    __slots__ = ("agreed", "message", "version")
+    __slots__ = ("agreed", "asked", "message", "version")
 
     def __init__(self) -> None:
         self.message: bytes | None = None
+        self.asked = False
+        """Whether a server has asked for a certificate, until somebody sets it back."""
         self.version = 0
         self.agreed: str | None = None
         """The version of the last Certificate message taken; the SSL object tells it only after the handshake."""
@@ -30,6 +32,8 @@ class Presented:
     def __call__(self, _: object, direction: object, version: int, content: int, kind: int, data: bytes) -> None:
         if kind == _CERTIFICATE and content == _HANDSHAKE and direction == "read":
             self.message, self.version = data, version
+        elif kind == _CERTIFICATE_REQUEST and content == _HANDSHAKE and direction == "read":
+            self.asked = True
 
     def take(self) -> tuple[bytes, ...]:
         """The DER certificates seen since the last call, leaf first; () when none, or when they cannot be read."""

@@ -30,6 +30,7 @@ class TlsStream:
 
     __slots__ = (
         "_closing",
+        "_error",
         "_incoming",
         "_key_updates",
         "_outgoing",
@@ -52,6 +53,7 @@ class TlsStream:
         self._outgoing = outgoing
         self._closing = False
         self._key_updates = 0
+        self._error: ssl.SSLError | None = None
         self.cut_off = False
         self.handler: Handler
 
@@ -94,7 +96,9 @@ class TlsStream:
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as error:
-            self._raw.write(self._outgoing.read())  # the alert that says why
+            self._error = error  # the peer's alert, say: a reset behind it would be the lesser news
+            if self._outgoing.pending:
+                self._raw.write(self._outgoing.read())  # the alert that says why
             self._closing = True
             self._raw.abort_with(error)
             return
@@ -130,7 +134,7 @@ class TlsStream:
     def connection_lost(self, error: OSError | None) -> None:
         self._closing = True
         handler, self.handler = self.handler, GONE
-        handler.connection_lost(error)
+        handler.connection_lost(self._error or error)
 
     # -- what the handler says -------------------------------------------------------------------------------------
 

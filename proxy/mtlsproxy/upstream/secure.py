@@ -113,7 +113,7 @@ class SecureStream(TlsStream):
     """A connection to a server that has proved what it is, as of `trust`, which `has_news` holds against what is known
     when the connection is used again."""
 
-    __slots__ = ("_context", "_deadline", "_presented", "_server", "_trust")
+    __slots__ = ("_context", "_deadline", "_lacking", "_presented", "_server", "_trust")
 
     def __init__(
         self,
@@ -125,13 +125,17 @@ class SecureStream(TlsStream):
         context: ClientContext,
         presented: tuple[bytes, ...],
         deadline: datetime,
+        *,
+        lacking: bool,
     ) -> None:
+        """lacking: whether the server has asked for a certificate of ours, and there is none."""
         super().__init__(raw, tls, incoming, outgoing)
         self._server = server
         self._context = context
         self._trust = server.upstream.trust
         self._presented = presented
         self._deadline = deadline.timestamp()
+        self._lacking = lacking
 
     @property
     def has_news(self) -> bool:
@@ -154,9 +158,11 @@ class SecureStream(TlsStream):
         return False
 
     def connection_lost(self, error: OSError | None) -> None:
-        if isinstance(error, ssl.SSLError):
+        said, self._error = self._error, None
+        if said is not None or (error is not None and self._lacking):
             # TLS 1.3 servers say only after the handshake what they think of our certificate (RFC 8446 §4.4.2.4).
-            error = ConnectionAbortedError(f"{detail_of(error)}{_hint(error.reason or '')}")
+            words = detail_of(said) if said is not None else error
+            error = ConnectionAbortedError(f"{words}{_hint(said, lacking=self._lacking)}")
         super().connection_lost(error)
 
 
@@ -164,6 +170,7 @@ class Securing:
     """One handshake: the socket stream's handler until the server is verified."""
 
     __slots__ = (
+        "_asked",
         "_connected",
         "_context",
         "_done",
@@ -191,6 +198,7 @@ class Securing:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls: ssl.SSLObject = self._context.wrap(self._incoming, self._outgoing, server.name)
         self._presented: tuple[bytes, ...] = ()
+        self._asked = False
         self._done = False
 
     def begin(self) -> None:
@@ -231,19 +239,25 @@ class Securing:
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
-            self._presented = context.presented.take() or self._presented
+            self._note(context)
             self._raw.write(self._outgoing.read())
         except ssl.SSLError as error:
-            self._presented = context.presented.take() or self._presented
+            self._note(context)
             self._raw.write(self._outgoing.read())  # the alert
             self._fail(self._why(error))
         else:
-            context.presented.take()
+            self._note(context)
             self._raw.write(self._outgoing.read())
             self._raw.pause_reading()  # until somebody is there to take what comes
             self._tls.context = context.twin
             self._presented = presented_chain(self._tls)
             self._judge()
+
+    def _note(self, context: ClientContext) -> None:
+        """What this step showed of the server; the next step may be another handshake's."""
+        shown = context.presented
+        self._presented = shown.take() or self._presented
+        self._asked, shown.asked = self._asked or shown.asked, False
 
     def _judge(self) -> None:
         """OpenSSL found nothing wrong; now our own gate, as often as its answers are still on their way."""
@@ -269,6 +283,7 @@ class Securing:
             self._context,
             self._presented,
             verdict.deadline,
+            lacking=self._lacking,
         )
         connected(stream)
 
@@ -281,7 +296,11 @@ class Securing:
                 server.upstream.say(server.url, verdict)
                 return f"{verdict.detail} ({detail_of(error)})"
             return f"the server's certificate is not accepted: {detail_of(error)}"
-        return f"TLS with the server failed: {detail_of(error)}{_hint(error.reason or '')}"
+        return f"TLS with the server failed: {detail_of(error)}{_hint(error, lacking=self._lacking)}"
+
+    @property
+    def _lacking(self) -> bool:
+        return self._asked and self._context.settings.credential is None
 
     def _fail(self, detail: str) -> None:
         if self._done:
@@ -307,10 +326,13 @@ def _no_reason(_: Reason, __: str) -> None:
     """Whom it tells why."""
 
 
-def _hint(reason: str) -> str:
-    """How to mend what OpenSSL calls `reason`; "" where nobody knows."""
-    if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"):
+def _hint(error: ssl.SSLError | None, *, lacking: bool) -> str:
+    """How to mend what ended a connection; "" where nobody knows. lacking: see SecureStream."""
+    if lacking:
+        return " (the server asked for a client certificate, and there is none: tls.certificate)"
+    reason = (error and error.reason) or ""
+    if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"):
         return " (does it speak TLS on this port? A server without it has an http:// URL)"
-    if "CERTIFICATE" in reason or reason == "SSLV3_ALERT_HANDSHAKE_FAILURE":
-        return " (does it accept this proxy's own certificate, tls.certificate?)"
+    if "CERTIFICATE" in reason or "UNKNOWN_CA" in reason or reason == "SSLV3_ALERT_HANDSHAKE_FAILURE":
+        return " (does the server accept the certificate in tls.certificate?)"
     return ""

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,9 +15,13 @@ from tests.integration.fetch.server import Server
 
 @dataclass
 class Web(Server):
-    """A `Server` that can be taken away and brought back at its address, and whose answers can be held up."""
+    """A `Server` that can be taken away and brought back at its address, and whose answers can be held up.
+
+    tls: with what it speaks https; None: http.
+    """
 
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
+    tls: ssl.SSLContext | None = None
     _runner: web.AppRunner | None = None
 
     def hold(self, path: str) -> threading.Event:
@@ -47,7 +52,7 @@ class Web(Server):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(("127.0.0.1", self.port))
         self.port = sock.getsockname()[1]
-        await web.SockSite(self._runner, sock).start()
+        await web.SockSite(self._runner, sock, ssl_context=self.tls).start()
 
     async def _down(self) -> None:
         if self._runner is not None:
@@ -56,8 +61,8 @@ class Web(Server):
 
 
 @contextlib.contextmanager
-def running_web() -> Iterator[Web]:
-    server = Web()
+def running_web(tls: ssl.SSLContext | None = None) -> Iterator[Web]:
+    server = Web(tls=tls)
     thread = threading.Thread(target=server.loop.run_forever, daemon=True)
     thread.start()
     try:

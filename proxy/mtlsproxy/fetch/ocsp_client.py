@@ -73,8 +73,8 @@ class OcspClient:
     """An `OcspAnswers` that can also ask. Belongs to one event loop; `close` it.
 
     rules: whom it may ask; its timeout is that of a whole answer, waiting for a slot included. count: called with the
-    result of every request. changed: called when an answer differs in status from the one before it, so that open
-    connections can be judged again.
+    result of every request. changed: called when an answer differs in status from the one before it, or is the first
+    and says revoked after failures, so that open connections can be judged again.
     """
 
     def __init__(
@@ -113,6 +113,8 @@ class OcspClient:
         entry.used = True
         now, answer = self._now(), entry.answer
         if answer is not None and answer.status == "revoked":
+            if entry.timer is None and now > answer.due:
+                self._renew_in(entry, 0)  # nobody asked while it lived; a hold may have been lifted since
             return answer
         if answer is not None and now <= answer.expires:
             return None if _is_due(entry, now) else answer
@@ -207,10 +209,10 @@ class OcspClient:
     def _answered(self, key: _Key, pair: Pair, answer: OcspAnswer) -> None:
         self._count(answer.status)
         entry = self._entry(key, pair)
-        before = entry.answer
+        is_news = _is_news(entry, answer)
         entry.answer, entry.failure, entry.used, entry.came = answer, None, False, self._now()
         self._renew_in(entry, _left(answer, entry.came) * _chance.uniform(*_RENEW_AT))
-        if before is not None and before.status != answer.status:
+        if is_news:
             self._changed()
 
     def _failed(self, key: _Key, pair: Pair, detail: str) -> None:
@@ -247,6 +249,13 @@ class OcspClient:
 
 def _key(certificate: Certificate, issuer: Certificate) -> _Key:
     return certificate.fingerprint_sha256, issuer.fingerprint_sha256
+
+
+def _is_news(entry: _Entry, answer: OcspAnswer) -> bool:
+    """Whether verdicts may stand that this answer changes. After a failure soft_fail has let in who is now revoked."""
+    if entry.answer is None:
+        return entry.failure is not None and answer.status == "revoked"
+    return entry.answer.status != answer.status
 
 
 def _is_recent(failure: OcspFailure | None, now: datetime) -> bool:

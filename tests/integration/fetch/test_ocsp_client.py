@@ -421,6 +421,37 @@ async def test_revoked_is_asked_about_again_after_a_failure_so_that_a_hold_can_e
         await asker.until(lambda: asker.get().status == "good")
 
 
+async def test_revoked_that_nobody_asked_about_while_it_lived_is_asked_about_when_somebody_does(server):
+    server.give("/", response("revoked", this_update=now(), next_update=None), Content_Type=TYPE)
+    async with asking(server.url("/"), max_age=timedelta(seconds=1)) as asker:
+        await asker.client.ensure([(LEAF, CA.certificate)])
+        await asyncio.sleep(1.2)  # its renewal came due, and nobody wanted it
+        server.give("/", response(this_update=now()), Content_Type=TYPE)
+        assert asker.get().status == "revoked"
+        await asker.until(lambda: asker.get().status == "good")
+        assert asker.changes == 1
+
+
+@pytest.mark.parametrize(("status", "changes"), [("revoked", 1), ("good", 0), ("unknown", 0)])
+async def test_an_answer_that_revokes_after_a_failure_is_news_for_who_was_let_in_without(server, status, changes):
+    """soft_fail."""
+    server.give("/", b"", 500)
+    async with asking(server.url("/")) as asker:
+        await asker.fails("answered 500")
+        server.give("/", response(status), Content_Type=TYPE)
+        asker.clock.ahead = timedelta(minutes=1)
+        assert (await asker.ask()).status == status
+        assert asker.changes == changes
+
+
+async def test_a_first_answer_is_no_news(server):
+    """Who waits for it is judged by it, and nobody else has a verdict without: strangers must not make us judge all."""
+    server.give("/", response("revoked"), Content_Type=TYPE)
+    async with asking(server.url("/")) as asker:
+        await asker.ask()
+        assert asker.changes == 0
+
+
 async def test_an_ended_good_answer_gives_way_to_the_failure_to_get_another(server):
     server.give("/", response(), Content_Type=TYPE)
     async with asking(server.url("/")) as asker:

@@ -99,6 +99,28 @@ def _refused_when_resumed(site: Site, context: ssl.SSLContext, session: ssl.SSLS
         return str(answer.problem["reason"])
 
 
+def test_who_was_let_in_unknown_is_let_go_when_ocsp_says_revoked(
+    run: Run, tree: Tree, ca: Ca, revocation: Tree, server: Web
+) -> None:
+    """soft_fail. Of a list that comes late, see test_crl_urls."""
+
+    async def answer(asked: web.Request) -> web.Response:
+        body = ca.respond(await asked.read(), this_update=now(), next_update=None)
+        return web.Response(body=body, content_type=OCSP_TYPE)
+
+    server.answers["/ocsp"] = answer
+    revocation |= {"mode": "soft_fail", "ocsp": {"enabled": True, "responder": server.url("/ocsp"), "max_age": "2s"}}
+    alice, carol = ca.client("alice"), ca.client("carol")
+    ca.status |= {alice.leaf.serial_number: "unknown", carol.leaf.serial_number: "unknown"}
+    site = run(tree)
+    with site.connect(alice) as hers, site.connect(carol) as others:
+        assert (hers.get().status, others.get().status) == (200, 200)
+        ca.status[alice.leaf.serial_number] = "revoked"
+        assert hers.ended()
+        assert others.get().status == 200
+    assert site.outcome(alice) == "revoked"
+
+
 # -- a reload ----------------------------------------------------------------------------------------------------------
 
 

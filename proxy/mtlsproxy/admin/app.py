@@ -81,10 +81,11 @@ class _Pages:
         listener = request.query.get("listener")
         try:
             ready, reasons = await self._source.readiness(listener)
+            lasting = await self._source.revocation(listener)
         except KeyError:
             return problem(HTTPStatus.NOT_FOUND, f"there is no listener {listener}")
         status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
-        return json_answer({"ready": ready, "reasons": reasons}, status)
+        return json_answer({"ready": ready, "reasons": reasons, "revocation": lasting}, status)
 
     async def status(self, request: web.Request) -> web.Response:
         return json_answer(await self._source.status())

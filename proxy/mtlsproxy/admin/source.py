@@ -46,5 +46,8 @@ class StatusSource(Protocol):
     async def readiness(self, listener: str | None) -> tuple[bool, list[str]]:
         """Whether the proxy, or one listener, can serve; and if not, why. KeyError: there is no such listener."""
 
+    async def revocation(self, listener: str | None) -> list[dict[str, Any]]:
+        """How long the CRLs of each CA that a listener trusts still last; None: any. KeyError: there is no such one."""
+
     async def rejections(self) -> list[dict[str, Any]]:
         """The most recent refusals, as `RefusalLog.recent` returns them."""

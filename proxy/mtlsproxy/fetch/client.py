@@ -51,7 +51,8 @@ class HelperFailed(Exception):
 class CrlEvent:
     """What became of a fetch, and what is in use from now on.
 
-    crls: mapped lists, () where there is nothing. failure: "" or one of FetchFailure, Refusal, `disk`, `helper`.
+    crls: mapped lists, () where there is nothing. failure: "" or one of FetchFailure, Refusal, `disk`, `helper`,
+    and `ended` where the list in use has: nothing newer is to be had.
     verified: whether a known issuer signed all of them; else they count only for chains that bring their CA.
     fetched_at: when the server last confirmed them. next_at: when it is asked again.
     """

@@ -6,6 +6,7 @@ DNS (rebinding) changes nothing.
 """
 
 import asyncio
+import os
 import socket
 import ssl
 import zlib
@@ -129,7 +130,7 @@ class Fetcher:
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError) as error:
             raise FetchError(FetchFailure.TLS, f"{url}: TLS failed: {error}", retryable=True) from error
         except aiohttp.ClientConnectionError as error:
-            raise FetchError(FetchFailure.UNREACHABLE, f"{url}: {error or 'disconnected'}", retryable=True) from error
+            raise FetchError(FetchFailure.UNREACHABLE, f"{url}: {_why(error)}", retryable=True) from error
         except aiohttp.ClientError as error:
             text = f"{url}: the answer is not proper HTTP: {error}"
             raise FetchError(FetchFailure.PROTOCOL, text, retryable=True) from error
@@ -243,6 +244,14 @@ def _parse(text: str) -> URL:
         raise ValueError("its host is empty or ambiguous")
     _ = url.port  # read by yarl only now
     return url
+
+
+def _why(error: aiohttp.ClientConnectionError) -> str:
+    if not isinstance(error, aiohttp.ClientConnectorError):
+        return str(error) or "disconnected"
+    found = error.os_error  # of a resolver it has a negative number and words of its own
+    words = os.strerror(found.errno) if found.errno and found.errno > 0 else found.strerror or str(found)
+    return f"cannot connect to {error.host}:{error.port}: {words}"
 
 
 def _short(header: str | None) -> str | None:

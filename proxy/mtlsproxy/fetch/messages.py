@@ -46,9 +46,10 @@ class CrlUrl:
 class Report:
     """What became of a fetch.
 
-    failure: one of FetchFailure or Refusal, "" for none. detail: one sentence. indexes: index files of what is in use
-    from now on, empty where there is nothing. verified: whether all of it is signed by a known issuer.
-    fetched_at: when the server last confirmed it. next_at: when it is asked again. All times aware UTC.
+    failure: one of FetchFailure or Refusal, `disk`, `ended` for a list that has, "" for none. detail: one sentence.
+    indexes: index files of what is in use from now on, empty where there is nothing. verified: whether all of it is
+    signed by a known issuer. fetched_at: when the server last confirmed it. next_at: when it is asked again. All times
+    aware UTC.
     """
 
     outcome: Outcome

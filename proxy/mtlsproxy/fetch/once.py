@@ -77,6 +77,9 @@ class Lookup:
             self._on_event(self.latest)
         return self.latest
 
+    def refresh(self) -> None:
+        """Once is what was asked for."""
+
     def close(self) -> None:
         self._looking.cancel()
 

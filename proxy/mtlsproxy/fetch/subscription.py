@@ -79,7 +79,11 @@ class Subscription:
         assert self._copy is not None
         # A copy of the future is one of a clock that was wrong then: the server is not asked only when that comes.
         due = max(_now(), self._after_success(min(self._copy.fetched_at, _now())))
-        self._tell("restored", "", f"{self._source.url}: the copy kept on disk is in use", due)
+        text = f"{self._source.url}: the copy kept on disk is in use"
+        if (ended := self._ended()) is not None:
+            self._tell("restored", "ended", f"{text}, and ended at {ended:%Y-%m-%dT%H:%M:%SZ}", due)
+        else:
+            self._tell("restored", "", text, due)
         return due
 
     async def _attempt(self) -> datetime:
@@ -97,7 +101,7 @@ class Subscription:
             )
         if (ended := self._ended()) is not None:
             text = f"{self._source.url}: the list that is served ended at {ended:%Y-%m-%dT%H:%M:%SZ}"
-            return self._failed(outcome, "", text)
+            return self._failed(outcome, "ended", text)
         self._failures = 0
         due = self._after_success(_now())
         self._tell(outcome, "", f"{self._source.url}: {outcome}", due)

@@ -54,11 +54,13 @@ class Control:
         return self._proxy.denials.active(datetime.now(UTC))
 
     async def reload(self, by: str) -> Outcome:
-        """Raises NotServing."""
+        """Of the files; CRL URLs are asked at once as well, without waiting for them. Raises NotServing."""
         if not self._proxy.serving or self._proxy.draining:
             raise NotServing("the proxy is starting, or about to stop: nothing is reloaded now")
         log.info("reload asked for by %s", by)
-        return await self._proxy.reloader.reload()
+        outcome = await self._proxy.reloader.reload()
+        self._proxy.feeds.refresh()
+        return outcome
 
     async def deny(self, entry: DenyEntry, truststore: str | None, by: str) -> Denied:
         """In force on open connections and on disk when this returns.

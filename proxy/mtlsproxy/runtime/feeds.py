@@ -25,6 +25,7 @@ from mtlsproxy.revocation.policy import OcspPolicy
 from mtlsproxy.revocation.sources import LoadedCrls, SourceError
 from mtlsproxy.runtime.gauges import crl_labels
 from mtlsproxy.runtime.hub import Hub, Subscribed
+from mtlsproxy.runtime.lasting import Asked
 from mtlsproxy.runtime.lists import Source
 from mtlsproxy.runtime.material import Material
 from mtlsproxy.telemetry.metrics import Metrics
@@ -118,6 +119,15 @@ class Feed:
         subscription = self._subscriptions.get(key)
         latest = subscription.latest if subscription is not None else None
         return latest.crls if latest is not None and latest.crls else self._inherited.get(key, ())
+
+    @property
+    def tries(self) -> tuple[Asked, ...]:
+        return tuple((url, subscription.latest) for (url, _), subscription in self._subscriptions.items())
+
+    def refresh(self) -> None:
+        """Ask every URL now: whoever has just published a list need not wait."""
+        for subscription in self._subscriptions.values():
+            subscription.refresh()
 
     def asked(self, url: str, issuer: Certificate) -> bool:
         key = (url, issuer.fingerprint_sha256)
@@ -321,6 +331,16 @@ class Feeds:
         """What is here, by truststore."""
         return self._feeds
 
+    def asked(self, truststore: str) -> tuple[Asked, ...]:
+        """The CRL URLs of a truststore, and what became of them."""
+        feed = self._feeds.get(truststore)
+        return () if feed is None else feed.tries
+
+    def refresh(self) -> None:
+        """Ask every CRL URL now."""
+        for feed in self._feeds.values():
+            feed.refresh()
+
     async def first(self) -> None:
         """Wait a moment for the first lists."""
         if self._feeds:
@@ -351,7 +371,8 @@ class Feeds:
         labels = crl_labels(truststore, event.crls[0]) if known else (truststore, "", "")
         self._metrics.crl_refresh_total.cell(*labels, "success" if ok else "failure").value += 1
         if ok:
-            log.info("truststore %s: %s: %s", truststore, event.source.url, event.outcome)
+            # A list that has ended counts by grace alone, if at all: until that is over nothing else tells of it here.
+            log.log(logging.WARNING if event.failure else logging.INFO, "truststore %s: %s", truststore, event.detail)
         else:
             log.warning("truststore %s: %s; next try at %s", truststore, event.detail,
                         event.next_at.isoformat(timespec="seconds"))  # fmt: skip

@@ -16,6 +16,9 @@ class Subscribed(Protocol):
     async def first(self) -> CrlEvent | None:
         """The first event, as soon as there is one; None where this was closed before."""
 
+    def refresh(self) -> None:
+        """Ask now, where asking more than once is meant."""
+
     def close(self) -> None:
         """No more events."""
 

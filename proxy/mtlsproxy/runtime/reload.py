@@ -147,6 +147,7 @@ class Reloader:
             await self._wanted.wait()
             self._wanted.clear()
             await self._reload_safely()
+            self._proxy.feeds.refresh()
 
     async def _reload_safely(self) -> None:
         try:

@@ -1,13 +1,13 @@
 """What the admin listener shows of the running proxy."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import mtlsproxy
 from mtlsproxy.revocation.combined import CombinedCrl
-from mtlsproxy.revocation.crl import Crl
 from mtlsproxy.runtime.control import Control
+from mtlsproxy.runtime.lasting import Asked, ends_of, lists_of, tries_of
 from mtlsproxy.runtime.reload import Outcome
 from mtlsproxy.tls import native
 from mtlsproxy.verdict.trust import Trust
@@ -49,6 +49,14 @@ class Status:
             why += [f"listener {name}: {reason}" for name, reason in closed.items()]
         return not why, why
 
+    async def revocation(self, listener: str | None) -> list[dict[str, Any]]:
+        """KeyError: there is no such listener."""
+        proxy, now = self._proxy, datetime.now(UTC)
+        listeners = proxy.listeners.values() if listener is None else [proxy.listeners[listener]]
+        names = dict.fromkeys(name for each in listeners for name in each.config.client_auth.truststores)
+        trusts = proxy.snapshot.material.trusts
+        return [end for name in names for end in ends_of(trusts[name], now)]
+
     def _why_closed(self, name: str, now: datetime) -> str:
         """Why no truststore of the listener could accept anybody; "" when one could."""
         trusts = self._proxy.snapshot.material.trusts
@@ -56,7 +64,7 @@ class Status:
         return "" if not all(reasons) else "; ".join(reasons)
 
     async def status(self) -> Mapping[str, Any]:
-        proxy = self._proxy
+        proxy, now = self._proxy, datetime.now(UTC)
         material = proxy.snapshot.material
         return {
             "version": mtlsproxy.__version__,
@@ -83,7 +91,9 @@ class Status:
                 }
                 for name, listener in proxy.listeners.items()
             ],
-            "truststores": [_truststore(trust) for trust in material.trusts.values()],
+            "truststores": [
+                _truststore(trust, proxy.feeds.asked(name), now) for name, trust in material.trusts.items()
+            ],
             "upstreams": [
                 {
                     "name": upstream.name,
@@ -134,7 +144,7 @@ def _lists_for_all(trust: Trust) -> tuple[CombinedCrl, ...]:
     return tuple(found for anchor in trust.truststore.anchors for found in trust.crls.signed_by(anchor).lists)
 
 
-def _truststore(trust: Trust) -> dict[str, Any]:
+def _truststore(trust: Trust, asked: Iterable[Asked], now: datetime) -> dict[str, Any]:
     return {
         "name": trust.name,
         "trust_anchors": [
@@ -142,20 +152,8 @@ def _truststore(trust: Trust) -> dict[str, Any]:
             for a in trust.truststore.anchors
         ],
         "revocation": trust.revocation.mode,
-        "crls": [
-            {"issuer": found.base.issuer, **_list(found.base), "delta": found.delta and _list(found.delta)}
-            for found in trust.crls.lists
-        ],
+        "crls": lists_of(trust, now),
+        "crl_urls": tries_of(asked),
         "crls_pending": sum(map(len, trust.crls.pending.values())),
         "deny": trust.deny.counts._asdict(),
-    }
-
-
-def _list(crl: Crl) -> dict[str, Any]:
-    return {
-        "source": crl.source,
-        "number": crl.number,
-        "this_update": crl.this_update,
-        "next_update": crl.next_update,
-        "entries": crl.entries,
     }

@@ -81,10 +81,12 @@ async def test_other_answers_are_errors_and_say_whether_to_try_again(server, sta
 async def test_a_dead_server_is_unreachable(closed_port):
     error = await refused(f"http://127.0.0.1:{closed_port}/", FetchFailure.UNREACHABLE)
     assert error.retryable
+    assert error.detail.endswith(f": cannot connect to 127.0.0.1:{closed_port}: Connection refused")
 
 
 async def test_a_name_that_does_not_resolve_is_unreachable():
-    await refused("http://nobody.invalid/", FetchFailure.UNREACHABLE, configured_hosts=["nobody.invalid"])
+    error = await refused("http://nobody.invalid/", FetchFailure.UNREACHABLE, configured_hosts=["nobody.invalid"])
+    assert "cannot connect to nobody.invalid:80: " in error.detail
 
 
 # Redirects

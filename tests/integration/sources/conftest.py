@@ -136,6 +136,16 @@ class Site:
             with error:
                 return error.code, json.loads(error.read())["reasons"]
 
+    def lasting(self) -> list[Tree]:
+        """What /readyz says of how long revocation data still lasts."""
+        try:
+            body = self.proxy.admin("/readyz")
+        except urllib.error.HTTPError as error:
+            with error:
+                body = error.read()
+        found: list[Tree] = json.loads(body)["revocation"]
+        return found
+
     def truststore(self, name: str = "partners") -> Tree:
         """From /api/status."""
         found: list[Tree] = json.loads(self.proxy.admin("/api/status"))["truststores"]

@@ -1,6 +1,8 @@
 """CRL URLs of the configuration: fetched, refreshed, refused where they are wrong, and kept on disk."""
 
+import urllib.request
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -74,6 +76,34 @@ def test_a_revocation_published_later_is_heard_of(run: Run, tree: Tree, ca: Ca, 
     assert number(site) == 2
 
 
+@pytest.mark.parametrize("way", ["SIGHUP", "API"])
+def test_whoever_has_just_published_a_list_can_have_it_asked_for_now(
+    run: Run, tree: Tree, ca: Ca, crl: Tree, server: Web, tmp_path: Path, way: str
+) -> None:
+    """`refresh` is an hour; a revocation must not wait for that while somebody sits there."""
+    token = "0123456789abcdef"
+    (tmp_path / "token").write_text(token)
+    tree["admin"]["token_file"] = str(tmp_path / "token")
+    alice = ca.client("alice")
+    crl["refresh"] = "1h"
+    server.give("/ca.crl", ca.crl(number=1))
+    site = run(tree)
+    with site.connect(alice) as hers:
+        assert hers.get().status == 200
+        server.give("/ca.crl", ca.crl(alice, number=2))
+        if way == "SIGHUP":
+            site.proxy.call(site.proxy.proxy.reloader.reload_soon)
+        else:
+            url = f"http://127.0.0.1:{site.proxy.admin_port}/api/reload"
+            asked = urllib.request.Request(url, method="POST", headers={"Authorization": f"Bearer {token}"})
+            with urllib.request.urlopen(asked) as answer:
+                assert answer.status == 200
+        assert hers.ended()
+    assert site.outcome(alice) == "revoked"
+    (shown,) = site.truststore()["crl_urls"]
+    assert (shown["url"], shown["named_by"], shown["last_try"]) == (server.url("/ca.crl"), "configuration", "ok")
+
+
 def test_what_has_not_changed_is_not_sent_again_and_nothing_is_judged_again(
     run: Run, tree: Tree, ca: Ca, crl: Tree, server: Web
 ) -> None:
@@ -128,7 +158,7 @@ def test_a_server_that_is_down_at_start_shuts_everybody_out_until_it_comes(
     assert site.outcome(alice) == "revocation_unknown"
     line = site.proxy.refusal()
     assert "there is no CRL of its issuer CN=Online CA" in line["detail"]
-    eventually(lambda: site.said(f"truststore partners: {server.url('/ca.crl')}: Cannot connect"))
+    eventually(lambda: site.said(f"truststore partners: {server.url('/ca.crl')}: cannot connect"))
     assert refreshes(site, "failure") >= 1
     assert refreshes(site, "success") == 0
     assert site.proxy.series("revocation_decisions_total") == {("partners", "unknown", "none"): 1}

@@ -261,8 +261,8 @@ def test_a_dead_server_is_said_to_be_dead(tree: Tree, operator: Operator, ca: Ca
     answer = operator.explain(ca.client("alice"), "--fetch")
     assert (answer["reason"], answer["not_asked"]) == ("revocation_unknown", [])
     assert answer["sources"][0]["state"] == "failed"
-    assert "Cannot connect" in answer["sources"][0]["detail"]
-    assert f"failed      {server.url('/ca.crl')}: Cannot connect" in operator.text(ca.client("bob"), "--fetch")
+    assert "cannot connect" in answer["sources"][0]["detail"]
+    assert f"failed      {server.url('/ca.crl')}: cannot connect" in operator.text(ca.client("bob"), "--fetch")
     assert "--fetch" not in revocation_check(answer)["fix"]
 
 

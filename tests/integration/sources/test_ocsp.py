@@ -138,7 +138,7 @@ UNUSABLE: dict[str, tuple[Prepare, str]] = {
     "tryLater": (_octets(lambda _: bytes.fromhex("30030a0103")), "answered tryLater"),
     "slow": (_slow, "within 0.2 s"),
     "endless": (_endless, "within 0.2 s"),
-    "dead": (_dead, "Cannot connect"),
+    "dead": (_dead, "cannot connect"),
 }
 """No usable answer: words of why."""
 

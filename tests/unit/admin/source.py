@@ -75,5 +75,8 @@ class Source:
             raise KeyError(listener)
         return not self.reasons, self.reasons
 
+    async def revocation(self, listener: str | None) -> list[dict[str, Any]]:
+        return [{"truststore": "partners", "issuer": "CN=CA", "state": "fresh", "seconds_left": 60}]
+
     async def rejections(self) -> list[dict[str, Any]]:
         return self.refused

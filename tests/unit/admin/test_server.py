@@ -47,12 +47,14 @@ async def test_health_says_that_the_process_is_up(site: Site) -> None:
 
 async def test_readiness_is_503_with_the_reasons(site: Site) -> None:
     response, body = await site.get("/readyz")
-    assert (response.status, json.loads(body)) == (200, {"ready": True, "reasons": []})
+    lasting = [{"truststore": "partners", "issuer": "CN=CA", "state": "fresh", "seconds_left": 60}]
+    assert (response.status, json.loads(body)) == (200, {"ready": True, "reasons": [], "revocation": lasting})
     site.source.reasons = ["draining", "listener internal: no usable CRL"]
     response, body = await site.get("/readyz")
     assert response.status == 503
     assert response.content_type == "application/json"
-    assert json.loads(body) == {"ready": False, "reasons": ["draining", "listener internal: no usable CRL"]}
+    reasons = ["draining", "listener internal: no usable CRL"]
+    assert json.loads(body) == {"ready": False, "reasons": reasons, "revocation": lasting}
 
 
 async def test_readiness_of_one_listener_and_of_one_that_is_not_there(site: Site) -> None:

@@ -37,18 +37,29 @@ class Silent:
         self.source = source
         self.latest: CrlEvent | None = None
         self.closed = False
+        self.refreshed = 0
         self._on_event = on_event
         self._heard = asyncio.Event()
 
-    def say(self, outcome: Any, *crls: Crl, fetched_at: datetime | None = NOW, verified: bool = True) -> None:
+    def say(
+        self,
+        outcome: Any,
+        *crls: Crl,
+        fetched_at: datetime | None = NOW,
+        verified: bool = True,
+        failure: str = "",
+    ) -> None:
         why = f"{self.source.url}: why"
-        self.latest = CrlEvent(self.source, outcome, "", why, crls, verified, fetched_at, NOW)
+        self.latest = CrlEvent(self.source, outcome, failure, why, crls, verified, fetched_at, NOW)
         self._heard.set()
         self._on_event(self.latest)
 
     async def first(self) -> CrlEvent | None:
         await self._heard.wait()
         return self.latest
+
+    def refresh(self) -> None:
+        self.refreshed += 1
 
     def close(self) -> None:
         self.closed = True
@@ -353,6 +364,26 @@ async def test_results_are_counted_for_the_issuer_and_its_key(world: World) -> N
         (*labels, "success"): 2,
         (*labels, "failure"): 1,
     }
+
+
+async def test_a_list_that_has_ended_is_warned_of_though_its_server_answers(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    world.feed()
+    (helper,) = world.helper.made
+    helper.say("unchanged", parsed(CA, at=NOW))
+    helper.say("unchanged", parsed(CA, at=NOW), failure="ended")
+    said = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert said == [(level, f"truststore partners: {URL}: why") for level in ("INFO", "WARNING")]
+
+
+async def test_every_url_can_be_asked_at_once(world: World) -> None:
+    feed = world.feed(crl={"sources": [URL], "distribution_points": True}, fetch={"timeout": "10ms"})
+    await feed.ensure(points(2))
+    feed.refresh()
+    assert [made.refreshed for made in world.helper.made] == [1, 1, 1]
+    assert [url for url, _ in feed.tries] == [made.source.url for made in world.helper.made]
 
 
 async def test_the_last_success_is_when_the_server_confirmed_it_and_a_failure_leaves_it(world: World) -> None:

@@ -9,7 +9,7 @@ status    what the admin listener shows
 control   what it may change: reload, deny, lift
 denials   who was denied through the API, kept on disk
 token     the admin's bearer token
-feeds     CRL URLs, distribution points and OCSP of each truststore; hub: what a feed needs around it
+feeds     what the network says of revocation; feed: of one truststore; hub: what a feed needs around it
 offline   the same asked once from outside, for `explain` and `check`
 reload    files that change, and what becomes of it
 server    the process: start, signals, drain

@@ -35,6 +35,9 @@ class Hub(Protocol):
 
     def on_crl(self, truststore: str, event: CrlEvent) -> None: ...
 
+    def on_passed_over(self, truststore: str, detail: str) -> None:
+        """What a list names and may not be asked for, said once."""
+
     def count_ocsp(self, truststore: str, result: str) -> None: ...
 
     def changed(self) -> None: ...

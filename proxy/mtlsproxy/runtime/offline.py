@@ -19,7 +19,7 @@ from mtlsproxy.fetch.slots import FetchSlots
 from mtlsproxy.revocation.crl import Crl
 from mtlsproxy.revocation.ocsp_answers import OcspAnswer, OcspAnswers, OcspFailure
 from mtlsproxy.runtime.denials import state_folder
-from mtlsproxy.runtime.feeds import Feed, fetches_lists, needs_feed
+from mtlsproxy.runtime.feed import Feed, fetches_lists, needs_feed
 from mtlsproxy.runtime.material import Material
 from mtlsproxy.verdict.judge import Wanted, judge
 from mtlsproxy.verdict.trust import DistributionPoints, Trust
@@ -129,6 +129,9 @@ class _Once:
 
     def on_crl(self, truststore: str, event: CrlEvent) -> None:
         """Nobody counts."""
+
+    def on_passed_over(self, truststore: str, detail: str) -> None:
+        """The proxy's log says so."""
 
     def count_ocsp(self, truststore: str, result: str) -> None:
         """Nobody counts."""

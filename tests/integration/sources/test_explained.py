@@ -478,3 +478,12 @@ def test_the_delta_that_a_list_names_is_read_and_asked_for_too(
     server.down()
     assert [assert_agree(site, operator, client) for client in (alice, revoked)] == ["ok", "revoked"]
     assert "kept copy   delta CRL of CN=Online CA, number 2, from " in operator.text(alice)
+
+
+def test_a_delta_that_may_not_be_asked_leaves_explain_silent(
+    operator: Operator, ca: Ca, crl: Tree, server: Web, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The proxy's log says so; what explain prints is its answer alone."""
+    server.give("/ca.crl", ca.crl(number=1, extensions=(freshest(server.url("/delta.crl", "localhost")),)))
+    assert operator.outcome(ca.client("alice"), "--fetch") == "ok"
+    assert (server.paths(), caplog.records) == (["/ca.crl"], [])

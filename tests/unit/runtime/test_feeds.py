@@ -19,7 +19,8 @@ from mtlsproxy.revocation.crl import Crl
 from mtlsproxy.revocation.crlset import CrlSet
 from mtlsproxy.revocation.policy import OcspPolicy, RevocationPolicy
 from mtlsproxy.runtime import feeds as module
-from mtlsproxy.runtime.feeds import MAX_POINTS, MAX_POINTS_OF_ONE, Feed, Feeds, rules_of
+from mtlsproxy.runtime.feed import MAX_POINTS, MAX_POINTS_OF_ONE, Feed, rules_of
+from mtlsproxy.runtime.feeds import Feeds
 from mtlsproxy.telemetry.metrics import Metrics
 from mtlsproxy.verdict.judge import Wanted
 from mtlsproxy.verdict.trust import DenyList, Trust

@@ -52,7 +52,7 @@ class Recorder:
     connections: int = 0
     lie: Lie | None = None
     told: threading.Event = field(default_factory=threading.Event)
-    """Whether the lie is out, all of it."""
+    """Whether the lie is out and the proxy has read it."""
     pace: Callable[[], object] = lambda: None
     """Called between the pieces of a lie: returns when the proxy has read the one before."""
 
@@ -123,30 +123,48 @@ def _chunked(data: bytes, at: int) -> tuple[bytes, int] | None:
     return head + joined + b"0\r\n" + data[first:at] + b"\r\n", at + 2
 
 
+class Undecided(Exception):
+    """h11 judges trailers as it does heads, and refuses those that frame; the proxy drops them (RFC 9110 §6.5.1)."""
+
+
 def as_read_by_h11(data: bytes) -> list[tuple[bytes, bytes, bytes]]:
-    """Method, target and body of every request that h11 finds at the front of `data`, whatever comes behind."""
+    """Method, target and body of every request that h11 finds at the front of `data`, whatever comes behind.
+
+    One line end before a request is skipped (RFC 9112 §2.2), which h11 does not do. Raises Undecided.
+    """
     found: list[tuple[bytes, bytes, bytes]] = []
-    reader = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
-    reader.receive_data(data)
-    reader.receive_data(b"")
+    while data:
+        reader = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
+        reader.receive_data(data.removeprefix(b"\r\n"))
+        reader.receive_data(b"")
+        read = _next_by_h11(reader)
+        if read is None:
+            break
+        found.append(read)
+        reader.send(h11.Response(status_code=204, headers=[]))
+        reader.send(h11.EndOfMessage())
+        if reader.our_state is h11.MUST_CLOSE:
+            break
+        data = reader.trailing_data[0]
+    return found
+
+
+def _next_by_h11(reader: h11.Connection) -> tuple[bytes, bytes, bytes] | None:
+    body = b""
     try:
-        while True:
-            asked = reader.next_event()
-            if not isinstance(asked, h11.Request):
-                return found
-            body = b""
-            while isinstance(event := reader.next_event(), h11.Data):
-                body += bytes(event.data)
-            if not isinstance(event, h11.EndOfMessage):
-                return found
-            found.append((asked.method, asked.target, body))
-            reader.send(h11.Response(status_code=204, headers=[]))
-            reader.send(h11.EndOfMessage())
-            if reader.our_state is h11.MUST_CLOSE:
-                return found
-            reader.start_next_cycle()
+        asked = reader.next_event()
     except h11.RemoteProtocolError:
-        return found
+        return None
+    if not isinstance(asked, h11.Request):
+        return None
+    try:
+        while isinstance(event := reader.next_event(), h11.Data):
+            body += bytes(event.data)
+    except h11.RemoteProtocolError as error:
+        if re.search("Content-Length|Transfer-Encoding", str(error)):
+            raise Undecided from None
+        return None
+    return (asked.method, asked.target, body) if isinstance(event, h11.EndOfMessage) else None
 
 
 @contextlib.contextmanager
@@ -224,9 +242,9 @@ def _check_with_h11(request: bytes, raw: bytes) -> None:
         raise Malformed(f"h11 reads {read!r}")
 
 
-def body_of(request: bytes) -> bytes:
-    """The content of a request with its chunks joined."""
-    head, _, body = request.partition(b"\r\n\r\n")
+def body_of(message: bytes) -> bytes:
+    """The content of a message with its chunks joined into one."""
+    head, _, body = message.partition(b"\r\n\r\n")
     if b"\r\ntransfer-encoding: chunked" not in head.lower():
         return body
     size, _, rest = body.partition(b"\r\n")
@@ -235,22 +253,27 @@ def body_of(request: bytes) -> bytes:
 
 def _answer(recorder: Recorder, line: Line, request: bytes, selector: selectors.BaseSelector) -> None:
     method, target, _ = request.split(b" ", 2)
-    with contextlib.suppress(OSError):
-        if recorder.lie is None or not target.startswith(b"/lie"):
+    if recorder.lie is None or not target.startswith(b"/lie"):
+        with contextlib.suppress(OSError):
             line.sock.sendall(truth(method, target))
-            return
-        told, step = recorder.lie.answer, recorder.lie.step
-        try:
-            for at in range(0, len(told), step):
-                line.sock.sendall(told[at : at + step])
-                recorder.pace()
-        finally:
-            recorder.told.set()
-        if recorder.lie.then == "resets":
-            line.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            _end(line, selector)
-        elif recorder.lie.then == "closes":
-            line.sock.shutdown(socket.SHUT_WR)
+        return
+    try:
+        with contextlib.suppress(OSError):
+            _tell(recorder, recorder.lie, line, selector)
+            recorder.pace()
+    finally:
+        recorder.told.set()
+
+
+def _tell(recorder: Recorder, lie: Lie, line: Line, selector: selectors.BaseSelector) -> None:
+    for at in range(0, len(lie.answer), lie.step):
+        line.sock.sendall(lie.answer[at : at + lie.step])
+        recorder.pace()
+    if lie.then == "resets":
+        line.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        _end(line, selector)
+    elif lie.then == "closes":
+        line.sock.shutdown(socket.SHUT_WR)
 
 
 def truth(method: bytes, target: bytes) -> bytes:

@@ -38,7 +38,11 @@ def inventory(
         ],
         "routes": [_route(route, config) for route in config.routes],
         "upstreams": [
-            {"name": name, "servers": [server.url for server in upstream.servers]}
+            {
+                "name": name,
+                "servers": [server.url for server in upstream.servers],
+                "tls": _upstream_tls(material, name, at) if upstream.tls else None,
+            }
             for name, upstream in config.upstreams.items()
         ],
         "admin": {"bind": str(config.admin.bind), "metrics_bind": _text_or_none(config.admin.metrics_bind)},
@@ -126,6 +130,16 @@ def _route(route: Route, config: Config) -> Inventory:
     }
 
 
+def _upstream_tls(material: Material, name: str, at: datetime) -> Inventory:
+    trust, own = material.servers[name], material.client_credentials.get(name)
+    return {
+        "trust_anchors": [_certificate(anchor, at) for anchor in trust.truststore.anchors],
+        "certificate": None if own is None else {**_certificate(own.leaf, at), "file": str(own.certificate_file)},
+        "revocation": {"mode": trust.revocation.mode, "scope": trust.revocation.scope},
+        "crls": [_crl(crl, at, pending=False) for crl in trust.crls.crls],
+    }
+
+
 def _entries(matches: Iterable[Match]) -> list[str]:
     return [compile_match(entry).text for entry in matches]
 
@@ -180,20 +194,22 @@ def _ends(when: str, days: int, soon: int = _SOON_DAYS) -> tuple[str, tuple[str,
 
 def _show_truststore(truststore: Mapping[str, Any], copies: Iterable[Text]) -> Tree:
     """copies: lines on its CRL URLs."""
-    revocation = truststore["revocation"]
-    mode = revocation["mode"] if revocation["mode"] == "off" else f"{revocation['mode']}, {revocation['scope']}"
     domain = truststore["spiffe_trust_domain"]
     children: list[Text] = [
         *(_show_ca("trust anchor", anchor) for anchor in truststore["trust_anchors"]),
         *(_show_ca("intermediate", ca) for ca in truststore["intermediates"]),
         text(f"leaves with extended key usage {', '.join(truststore['extended_key_usage'])}"),
         *([text(f"leaves of SPIFFE trust domain {domain}")] if domain else []),
-        text(f"revocation {mode}"),
+        text(f"revocation {_mode(truststore['revocation'])}"),
         *map(_show_crl, truststore["crls"]),
         *copies,
         *([text(f"deny: {truststore['deny']} entries")] if truststore["deny"] else []),
     ]
     return tree(line((truststore["name"], "cyan")), children)
+
+
+def _mode(revocation: Mapping[str, Any]) -> str:
+    return revocation["mode"] if revocation["mode"] == "off" else f"{revocation['mode']}, {revocation['scope']}"
 
 
 def _show_ca(kind: str, ca: Mapping[str, Any]) -> Text:
@@ -228,7 +244,21 @@ def _show_route(route: Mapping[str, Any]) -> Tree:
 
 
 def _show_upstream(upstream: Mapping[str, Any]) -> Tree:
-    return tree(line((upstream["name"], "cyan")), map(text, upstream["servers"]))
+    return tree(
+        line((upstream["name"], "cyan")), [*map(text, upstream["servers"]), *_show_upstream_tls(upstream["tls"])]
+    )
+
+
+def _show_upstream_tls(tls: Mapping[str, Any] | None) -> list[Text]:
+    if tls is None:
+        return []
+    own = tls["certificate"]
+    return [
+        *(_show_ca("servers of", anchor) for anchor in tls["trust_anchors"]),
+        *([line("shows them", f"{own['subject']},", *_ends(own["not_after"], own["days_left"]))] if own else []),
+        text(f"their revocation {_mode(tls['revocation'])}"),
+        *map(_show_crl, tls["crls"]),
+    ]
 
 
 def _show_admin(admin: Mapping[str, Any]) -> list[str]:

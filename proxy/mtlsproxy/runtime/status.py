@@ -108,9 +108,22 @@ class Status:
                         }
                         for s in upstream.servers
                     ],
+                    "tls": self._upstream_tls(upstream.name, now),
                 }
                 for upstream in proxy.pools.upstreams.values()
             ],
+        }
+
+    def _upstream_tls(self, upstream: str, now: datetime) -> dict[str, Any] | None:
+        """What its servers are judged by, and what they are shown; None without TLS."""
+        material = self._proxy.snapshot.material
+        trust, own = material.servers.get(upstream), material.client_credentials.get(upstream)
+        if trust is None:
+            return None
+        judged_by = _truststore(trust, self._proxy.feeds.asked(trust.name), now)
+        return {
+            **{key: value for key, value in judged_by.items() if key not in ("name", "deny")},
+            "certificate": None if own is None else {"subject": own.leaf.subject, "not_after": own.leaf.not_after},
         }
 
 

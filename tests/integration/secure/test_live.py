@@ -1,5 +1,6 @@
 """Trust in servers changes while connections to them live: files that change, certificates that are revoked."""
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -73,6 +74,9 @@ def test_the_proxy_shows_its_own_certificate(serve: Serve, onward: Onward, upstr
     served = serve()
     assert served.get().status == 200
     assert shown(upstream) == ["first"]
+    (told,) = json.loads(served.proxy.admin("/api/status"))["upstreams"]
+    assert told["tls"]["certificate"]["subject"] == "CN=first"
+    assert [anchor["subject"] for anchor in told["tls"]["trust_anchors"]] == ["CN=Upstream CA"]
     (labels,) = [k for k in served.proxy.series("certificate_not_after_timestamp_seconds") if k[0] == "upstream_client"]
     assert labels[1] == "CN=first"
     anchors = [k[1] for k in served.proxy.series("certificate_not_after_timestamp_seconds") if k[0] == "trust_anchor"]

@@ -68,8 +68,12 @@ class Ca:
 
     def client(self, name: str, *extra: tuple[x509.ExtensionType, bool], **what: Any) -> Identity:
         issued = issue(name, self.issued, sans=names(f"DNS:{name}.clients.test"), extra=extra, **what)
-        self._clients[issued.certificate.serial] = issued.certificate
+        self.remember(issued.certificate)
         return identity(self.folder, issued)
+
+    def remember(self, certificate: Certificate) -> None:
+        """OCSP answers for it, too."""
+        self._clients[certificate.serial] = certificate
 
     def crl(self, *revoked: Identity, **options: Any) -> bytes:
         """DER; options as of tests.unit.fetch.lists.list_of."""

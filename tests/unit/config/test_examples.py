@@ -29,7 +29,7 @@ def validator() -> Draft202012Validator:
 def test_each_use_has_its_file() -> None:
     names = {path.name for path in EXAMPLES}
     assert names >= {"quickstart.yaml", "production.yaml", "spiffe.yaml", "several-partners.yaml", "shadow-mode.yaml"}
-    assert "behind-load-balancer.yaml" in names
+    assert names >= {"behind-load-balancer.yaml", "mtls-onward.yaml"}
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)

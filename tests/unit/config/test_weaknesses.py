@@ -1,5 +1,6 @@
 """Weaker choices are named, each at its key; the default names none."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -63,3 +64,32 @@ def test_an_unsafe_key_warns_wherever_the_model_will_have_one() -> None:
     safe, unsafe = Inner(), Inner(unsafe_anything=True)
     found = list(_unsafe(Outer(inner=(safe, unsafe), named={"unsafe_name": safe, "b": unsafe}), ()))
     assert [path for path, _ in found] == [("inner", 1, "unsafe_anything"), ("named", "b", "unsafe_anything")]
+
+
+SECURE: dict[str, Any] = {
+    "upstreams.orders.servers.0.url": "https://a.example",
+    "upstreams.orders.tls": {"trust_anchors": ["up.pem"], "revocation": {"crl": {"sources": ["up.crl"]}}},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "at", "words"),
+    [
+        ({"upstreams.orders.tls.revocation": ABSENT}, "revocation", "is absent: servers with revoked certificates"),
+        ({"upstreams.orders.tls.revocation.mode": "off"}, "revocation.mode", "is off: servers with revoked"),
+        ({"upstreams.orders.tls.revocation.mode": "soft_fail"}, "revocation.mode", "servers with revoked"),
+        (
+            {"upstreams.orders.tls.extended_key_usage": {"allow_absent": True}},
+            "extended_key_usage.allow_absent",
+            "do not say what they are for",
+        ),
+        ({"upstreams.orders.servers.0.url": "http://a.example"}, "", "requests go there unencrypted"),
+    ],
+)
+def test_a_weaker_choice_about_servers_is_one_warning(
+    accepted: Accept, changes: dict[str, Any], at: str, words: str
+) -> None:
+    assert accepted(copy.deepcopy(SECURE)).warnings == ()
+    (warning,) = accepted(copy.deepcopy(SECURE) | changes).warnings
+    assert warning.path == f"upstreams.orders.tls.{at}".removesuffix(".")
+    assert words in warning.message

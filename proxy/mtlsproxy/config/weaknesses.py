@@ -44,7 +44,7 @@ def _weak_truststore(path: Path, truststore: Truststore) -> Iterator[tuple[Path,
     if truststore.revocation is None:
         yield (*path, "revocation"), "is absent: revoked certificates are let in"
     else:
-        yield from _weak_revocation((*path, "revocation", "mode"), truststore.revocation)
+        yield from _weak_revocation((*path, "revocation"), truststore.revocation)
     if truststore.extended_key_usage.allow_absent:
         yield (*path, "extended_key_usage", "allow_absent"), "certificates that do not say what they are for are let in"
 
@@ -53,9 +53,22 @@ def _weak_revocation(
     path: Path, revocation: Revocation, whom: str = "revoked certificates are let in"
 ) -> Iterator[tuple[Path, str]]:
     if revocation.mode == "off":
-        yield path, f"is off: {whom}"
-    elif revocation.mode == "soft_fail":
-        yield path, f"is soft_fail: without a usable answer {whom}"
+        yield (*path, "mode"), f"is off: {whom}"
+        return
+    if revocation.mode == "soft_fail":
+        yield (*path, "mode"), f"is soft_fail: without a usable answer {whom}"
+    if not revocation.fetch.trust_anchors:
+        yield from _unverifiable(path, revocation)
+
+
+def _unverifiable(path: Path, revocation: Revocation) -> Iterator[tuple[Path, str]]:
+    """https that nobody vouches for: it is never asked, and the mode decides about everybody who depends on it."""
+    means = "is never asked: https needs the CA of its server in revocation.fetch.trust_anchors"
+    for index, source in enumerate(revocation.crl.sources):
+        if isinstance(source, str) and source.lower().startswith("https:"):
+            yield (*path, "crl", "sources", index), means
+    if revocation.ocsp.enabled and (revocation.ocsp.responder or "").lower().startswith("https:"):
+        yield (*path, "ocsp", "responder"), means
 
 
 def _weak_upstream(path: Path, upstream: Upstream) -> Iterator[tuple[Path, str]]:
@@ -68,7 +81,7 @@ def _weak_upstream(path: Path, upstream: Upstream) -> Iterator[tuple[Path, str]]
         yield (*path, "revocation"), "is absent: servers with revoked certificates are trusted"
     else:
         whom = "servers with revoked certificates are trusted"
-        yield from _weak_revocation((*path, "revocation", "mode"), tls.revocation, whom)
+        yield from _weak_revocation((*path, "revocation"), tls.revocation, whom)
     if tls.extended_key_usage.allow_absent:
         yield (
             (*path, "extended_key_usage", "allow_absent"),

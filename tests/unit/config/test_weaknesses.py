@@ -27,6 +27,18 @@ REVOCATION = "truststores.partners.revocation"
             "truststores.partners.extended_key_usage.allow_absent",
             "do not say what they are for",
         ),
+        (
+            f"{REVOCATION}.crl.sources",
+            ["http://a.example/", "HTTPS://b.example/"],
+            f"{REVOCATION}.crl.sources[1]",
+            "is never asked: https needs",
+        ),
+        (
+            f"{REVOCATION}.ocsp",
+            {"enabled": True, "responder": "https://o.example/"},
+            f"{REVOCATION}.ocsp.responder",
+            "is never asked: https needs",
+        ),
         ("routes.0.allow", "any", "routes[0].allow", "is any"),
         ("routes.0.enforce", False, "routes[0].enforce", "is false"),
         ("listeners.0.proxy_protocol_from", ["10.0.0.0/8", "::/0"], "listeners[0].proxy_protocol_from[1]", "everybody"),
@@ -38,6 +50,13 @@ def test_a_weaker_choice_is_one_warning(accepted: Accept, path: str, value: obje
     assert warning.path == at
     assert words in warning.message
     assert str(warning).startswith("proxy.yaml:")
+
+
+def test_https_that_trust_anchors_vouch_for_or_nobody_asks_is_no_weakness(accepted: Accept) -> None:
+    sources = {f"{REVOCATION}.crl.sources": ["https://b.example/"]}
+    assert accepted({**sources, f"{REVOCATION}.fetch": {"trust_anchors": ["web-ca.pem"]}}).warnings == ()
+    off = accepted({f"{REVOCATION}.ocsp": {"enabled": False, "responder": "https://o.example/"}})
+    assert off.warnings == ()
 
 
 def test_the_default_has_none(accepted: Accept) -> None:

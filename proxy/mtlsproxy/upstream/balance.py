@@ -39,7 +39,6 @@ class RoundRobin(Generic[ServerT]):
     """Smooth weighted round robin, as in nginx: with weights 5, 1, 1 it goes a a b a c a a, never a a a a a b c."""
 
     def pick(self, servers: Sequence[ServerT], key: str | None) -> ServerT:
-        total = 0
         best = servers[0]
         best.turn += best.weight
         total = best.weight

@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
 from mtlsproxy.reasons import Reason
 from mtlsproxy.transport.stream import NullCounter, SocketStream, Stream
 from mtlsproxy.transport.wheel import TimerWheel
+from mtlsproxy.upstream import addresses
 from mtlsproxy.upstream.addresses import Address, Addresses
 from mtlsproxy.upstream.balance import RoundRobin
 from mtlsproxy.upstream.breaker import Breaker
@@ -38,6 +39,7 @@ class Lent:
         self.resting.append(seconds)
 
     def close(self) -> None:
+        self.server.upstream.withdraw(self)
         self.sock.close()
 
     def end(self) -> None:
@@ -90,9 +92,9 @@ class Pool:
             upstream.add(self.server(upstream, listening.getsockname()[1]))
         return upstream
 
-    def server(self, upstream: Upstream, port: int) -> Server:
-        addresses = Addresses(asyncio.get_running_loop(), self._wheel, "127.0.0.1", port)
-        endpoint = Endpoint(f"127.0.0.1:{port}", "", addresses)
+    def server(self, upstream: Upstream, port: int, host: str = "127.0.0.1") -> Server:
+        where = Addresses(asyncio.get_running_loop(), self._wheel, host, port)
+        endpoint = Endpoint(f"{host}:{port}", "", where)
         return Server(
             self._wheel,
             upstream,
@@ -129,6 +131,12 @@ async def got(borrower: Borrower) -> Lent:
         await borrower.said.wait()
     assert borrower.got is not None, borrower.refused
     return borrower.got
+
+
+async def until(look: Callable[[], object]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not look():  # noqa: ASYNC110 - anything may be awaited here
+            await asyncio.sleep(0.01)
 
 
 def silent(borrower: Borrower) -> bool:
@@ -312,3 +320,213 @@ async def test_closing_ends_what_rests_and_what_comes_back(pool: Pool) -> None:
     assert busy.sock.fileno() != -1
     upstream.give_back(busy)
     assert busy.sock.fileno() == -1
+
+
+def failed(server: Server, times: int = 1) -> None:
+    for _ in range(times):
+        server.failed("it said nothing")
+
+
+async def refused(upstream: Upstream, borrower: Borrower | None = None) -> tuple[Reason, str]:
+    borrower = borrower or Borrower()
+    upstream.lend(borrower)
+    async with asyncio.timeout(PATIENCE):
+        await borrower.said.wait()
+    assert borrower.refused is not None
+    assert borrower.again is False
+    return borrower.refused
+
+
+async def test_weights_are_heard(pool: Pool) -> None:
+    upstream = pool.upstream(servers=2, max_connections=100)
+    upstream.servers[0].weight = 3
+    found = [(await borrowed(upstream)).server for _ in range(8)]
+    assert [found.count(server) for server in upstream.servers] == [6, 2]
+
+
+async def test_a_server_whose_breaker_is_open_is_passed_over(pool: Pool) -> None:
+    pool.failures, pool.open_for = 2, PATIENCE
+    upstream = pool.upstream(servers=2, max_connections=10)
+    dead, alive = upstream.servers
+    failed(dead)
+    assert {(await borrowed(upstream)).server for _ in range(4)} == {dead, alive}
+    failed(dead)
+    assert {(await borrowed(upstream)).server for _ in range(4)} == {alive}
+    failed(alive, 2)
+    reason, detail = await refused(upstream)
+    assert reason is Reason.UPSTREAM_UNAVAILABLE
+    assert f"{dead.url}: 2 failures in a row, tried again in" in detail
+    assert alive.url in detail
+
+
+async def test_after_a_while_one_tries_it_and_an_answer_brings_it_back(pool: Pool) -> None:
+    pool.failures = 1
+    upstream = pool.upstream(max_connections=10)
+    (server,) = upstream.servers
+    failed(server)
+    await refused(upstream)
+    await until(lambda: server.may_be_asked)
+    trial = await borrowed(upstream)
+    assert "one request is trying it" in (await refused(upstream))[1]
+    trial.server.answered()
+    assert not server.is_down
+    assert (await borrowed(upstream)).server is server
+
+
+async def test_an_unhealthy_server_is_passed_over_until_it_is_healthy(pool: Pool) -> None:
+    upstream = pool.upstream(servers=2, max_connections=10)
+    ill, well = upstream.servers
+    for _ in range(3):
+        ill.checked("it answers 503")
+    assert {(await borrowed(upstream)).server for _ in range(4)} == {well}
+    for _ in range(3):
+        well.checked("it broke")
+    _, detail = await refused(upstream)
+    assert f"{ill.url}: unhealthy (it answers 503)" in detail
+    assert "it broke" in detail
+    ill.checked("")
+    ill.checked("")
+    assert (await borrowed(upstream)).server is ill
+
+
+async def test_of_many_servers_a_few_are_named(pool: Pool) -> None:
+    pool.failures, pool.open_for = 1, PATIENCE
+    upstream = pool.upstream(servers=5)
+    for server in upstream.servers:
+        failed(server)
+    assert (await refused(upstream))[1].endswith("; and 2 more")
+
+
+async def test_who_was_failed_by_a_server_gets_another_one_where_there_is_one(pool: Pool) -> None:
+    upstream = pool.upstream(servers=2, max_connections=10)
+    for server in upstream.servers:
+        for _ in range(3):
+            borrower = Borrower()
+            borrower.tried = frozenset({server})
+            assert (await borrowed(upstream, borrower)).server is not server
+    borrower = Borrower()
+    borrower.tried = frozenset(upstream.servers)
+    assert (await borrowed(upstream, borrower)).server in upstream.servers
+
+
+async def test_a_failed_connect_is_among_what_was_tried_and_counts_as_a_retry_when_it_was_one(pool: Pool) -> None:
+    upstream = pool.upstream(servers=0)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        upstream.add(pool.server(upstream, closed.getsockname()[1]))
+        borrower = Borrower()
+        for retries in (0, 1):
+            borrower.said.clear()
+            upstream.lend(borrower)
+            async with asyncio.timeout(PATIENCE):
+                await borrower.said.wait()
+            assert borrower.tried == {upstream.servers[0]}
+            assert upstream.servers[0].retries.value == retries
+
+
+async def test_who_wants_a_fresh_connection_gets_one_though_others_rest(pool: Pool) -> None:
+    """And where there is no place for one, a resting one makes it."""
+    upstream = pool.upstream(max_connections=2)
+    one, two = await borrowed(upstream), await borrowed(upstream)
+    upstream.give_back(one)
+    borrower = Borrower()
+    borrower.wants_fresh = True
+    upstream.lend(borrower)
+    assert silent(borrower)
+    assert one.sock.fileno() == -1
+    one.end()
+    assert await got(borrower) not in (one, two)
+    again = Borrower()
+    again.wants_fresh = True
+    upstream.lend(again)
+    upstream.give_back(two)
+    assert silent(again), "a used one will not do"
+    two.end()
+    assert await got(again) is not two
+
+
+async def test_who_waits_for_a_busy_server_gets_one_that_has_come_back(pool: Pool) -> None:
+    upstream = pool.upstream(servers=2, max_connections=1)
+    ill, busy = upstream.servers
+    for _ in range(3):
+        ill.checked("ill")
+    await borrowed(upstream)
+    waiting = Borrower()
+    upstream.lend(waiting)
+    assert silent(waiting)
+    ill.checked("")
+    ill.checked("")
+    assert (await got(waiting)).server is ill
+    assert busy.in_use == 1
+
+
+async def test_everybody_who_waits_is_told_when_no_server_is_left(pool: Pool) -> None:
+    pool.failures, pool.open_for = 1, PATIENCE
+    upstream = pool.upstream(max_connections=1)
+    connection = await borrowed(upstream)
+    waiting = [Borrower(), Borrower()]
+    for borrower in waiting:
+        upstream.lend(borrower)
+    failed(upstream.servers[0])
+    connection.end()
+    for borrower in waiting:
+        assert borrower.refused is not None
+        assert "no server may be asked" in borrower.refused[1]
+
+
+async def test_a_connection_that_is_outdated_serves_nobody_else(pool: Pool) -> None:
+    upstream = pool.upstream(max_connections=3)
+    resting, lent, other = [await borrowed(upstream) for _ in range(3)]
+    upstream.give_back(resting)
+    upstream.servers[0].outdate(lambda connection: connection is not other)
+    assert resting.sock.fileno() == -1
+    resting.end()
+    assert lent.sock.fileno() != -1, "it ends with its exchange"
+    upstream.give_back(lent)
+    assert lent.sock.fileno() == -1
+    upstream.give_back(other)
+    assert await borrowed(upstream) is other
+
+
+async def test_a_name_that_moves_takes_its_connections_along(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those to addresses that are gone end, when nobody uses them; those to the others stay."""
+    monkeypatch.setattr(addresses, "REFRESH", 0.1)
+    upstream = pool.upstream(servers=0, max_connections=10)
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+        now = [one, two]
+
+        def resolve(*_: object, **__: object) -> list[object]:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", each.getsockname()) for each in now]
+
+        monkeypatch.setattr(socket, "getaddrinfo", resolve)
+        server = pool.server(upstream, 80, "several.test")
+        upstream.add(server)
+        server.start()
+        lent = [await borrowed(upstream) for _ in range(4)]
+        stays = [connection for connection in lent if connection.sock.getpeername() == two.getsockname()]
+        assert len(stays) == 2
+        goes = [connection for connection in lent if connection not in stays]
+        upstream.give_back(goes[0])
+        upstream.give_back(stays[0])
+        now.remove(one)
+        await until(lambda: goes[0].sock.fileno() == -1)
+        assert goes[1].sock.fileno() != -1
+        upstream.give_back(goes[1])
+        assert goes[1].sock.fileno() == -1
+        assert await borrowed(upstream) is stays[0]
+        for _ in range(3):
+            assert (await borrowed(upstream)).sock.getpeername() == two.getsockname()
+        upstream.close()
+
+
+async def test_a_reload_knows_what_was_found_of_a_server(pool: Pool) -> None:
+    pool.failures, pool.open_for = 1, PATIENCE
+    old, new = pool.upstream().servers[0], pool.upstream().servers[0]
+    failed(old)
+    for _ in range(3):
+        old.checked("ill")
+    new.take_over(old.breaker, None)
+    assert new.is_down
+    assert new.health.is_healthy, "without checks nobody would ever find it well again"
+    new.take_over(old.breaker, old.health)
+    assert not new.health.is_healthy

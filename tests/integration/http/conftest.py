@@ -12,6 +12,7 @@ from tests.integration.clients import PATIENCE, Connection, client_context, tls
 from tests.integration.conftest import Material, Start
 from tests.integration.harness import RunningProxy, Tree
 from tests.integration.http.peers import Listening, listening
+from tests.integration.upstream import RecordingUpstream, recording_upstream
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,13 @@ def serve(config: Tree, start: Start, context: ssl.SSLContext) -> Serve:
 def served(serve: Serve) -> Served:
     """A proxy with the default configuration in front of `upstream`."""
     return serve()
+
+
+@pytest.fixture
+def other() -> Iterator[RecordingUpstream]:
+    """A second server."""
+    with recording_upstream() as running:
+        yield running
 
 
 @pytest.fixture

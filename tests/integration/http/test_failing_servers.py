@@ -2,7 +2,6 @@
 
 import contextlib
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,13 +9,7 @@ from tests.integration.clients import Connection, request
 from tests.integration.harness import RunningProxy, Tree, eventually
 from tests.integration.http.conftest import Serve
 from tests.integration.http.peers import OK, Listening, listening
-from tests.integration.upstream import RecordingUpstream, recording_upstream
-
-
-@pytest.fixture
-def other() -> Iterator[RecordingUpstream]:
-    with recording_upstream() as running:
-        yield running
+from tests.integration.upstream import RecordingUpstream
 
 
 def use(config: Tree, *servers: Any, **settings: Any) -> None:

@@ -210,7 +210,7 @@ class ListenerRuntime:
         """Say who was refused: OpenSSL ended the handshake, and no request will come to say it in an answer."""
         reason, detail, verdict = failure.reason, failure.detail, None
         if failure.presented:
-            verdict = self.snapshot.rules.judge(failure.presented)
+            verdict = self.snapshot.judge.of_stranger(failure.presented)
             if reason in _JUDGED_BY_OPENSSL and verdict.reason is not None:
                 reason, detail = verdict.reason, f"{verdict.detail} ({failure.detail})"
         if failure.seconds is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from mtlsproxy.config.errors import ConfigErrors, ConfigWarning
 from mtlsproxy.config.load import LoadedConfig
 from mtlsproxy.config.model import Config, Listener, Revocation
+from mtlsproxy.revocation.crl import Crl
 from mtlsproxy.revocation.crlset import CrlSet, Problem
 from mtlsproxy.revocation.sources import load_sources
 from mtlsproxy.runtime.denials import DenialsError, read_denials, state_folder
@@ -23,6 +24,7 @@ from mtlsproxy.runtime.trusts import load_fetch_anchors, load_trust
 from mtlsproxy.runtime.watched import Signature, signature, watched_paths
 from mtlsproxy.tls.credentials import Credential, CredentialError, load_credential
 from mtlsproxy.verdict.trust import Denial, Trust
+from mtlsproxy.x509.certificate import Certificate
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +50,8 @@ class Material:
     warnings: tuple[ConfigWarning, ...]
     token: Token | None = None
     denials: tuple[Denial, ...] = ()
+    fetched: Mapping[str, tuple[tuple[Crl, ...], tuple[Certificate, ...]]] = field(default_factory=dict)
+    """Lists, and CAs met in chains alone, that `with_sources` has put into the trusts."""
     seen: Signature = field(default_factory=dict)
     """The files before they were read."""
 
@@ -72,12 +76,17 @@ class Material:
         """The same with what has been fetched: lists beside those of files, and OCSP answers to look up."""
         trusts = {name: self._sourced(trust, sources) for name, trust in self.trusts.items()}
         servers = {name: self._sourced(trust, sources) for name, trust in self.servers.items()}
-        return dataclasses.replace(self, trusts=trusts, servers=servers)
+        fetched = {name: (source.crls, source.issuers) for name, source in sources.items()}
+        return dataclasses.replace(self, trusts=trusts, servers=servers, fetched=fetched)
 
     def _sourced(self, trust: Trust, sources: Mapping[str, Source]) -> Trust:
-        if trust.name not in sources:
+        source = sources.get(trust.name)
+        if source is None:
             return trust
-        sourced, problems = self.trust_with(trust.name, sources[trust.name])
+        if self.fetched.get(trust.name) == (source.crls, source.issuers):
+            # Verified once: signatures of many lists take longer than all else that a denial changes.
+            return dataclasses.replace(trust, ocsp=source.ocsp, points=source.points)
+        sourced, problems = self.trust_with(trust.name, source)
         for problem in problems:
             log.warning("truststore %s: %s", trust.name, problem.detail)
         return sourced

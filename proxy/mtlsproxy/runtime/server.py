@@ -8,9 +8,10 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from mtlsproxy.config.errors import ConfigErrors
@@ -22,6 +23,7 @@ from mtlsproxy.runtime.changes import changes
 from mtlsproxy.runtime.denials import Denials, state_folder
 from mtlsproxy.runtime.feeds import Feeds
 from mtlsproxy.runtime.gauges import show_build, show_material
+from mtlsproxy.runtime.judging import Judge
 from mtlsproxy.runtime.listener import ListenerRuntime
 from mtlsproxy.runtime.material import Material
 from mtlsproxy.runtime.pools import Pools
@@ -87,7 +89,7 @@ class Proxy:
         self.logs: Logs
         self.reloader = Reloader(self)
         folder = state_folder(material.loaded.config.state_dir, os.environ)
-        self.denials = Denials(folder, material.denials, self._renew)
+        self.denials = Denials(folder, material.denials, self._denied)
         self.feeds = Feeds(folder, self.metrics, self._fetched, self.surroundings.make_fetch_client)
         self.pools = Pools(self.loop, self.wheel, self.metrics, self.feeds.resolve)
         self._judging: asyncio.Task[None] | None = None
@@ -197,13 +199,13 @@ class Proxy:
         _say_changes(before, self.snapshot.material)
         await self.judge_all_again()
 
-    def _make_snapshot(self, plan: Plan) -> None:
+    def _make_snapshot(self, plan: Plan, judges: Mapping[str, Judge] = MappingProxyType({})) -> None:
         """The next generation. Denials may have come while the plan was made: those of now are what counts."""
         material = plan.material.with_denials(self.denials.current).with_sources(self.feeds.sources)
         plan = dataclasses.replace(plan, material=material)
         self.pools.trust(plan)
         generation = self.snapshot.generation + 1
-        self.snapshot = make_snapshot(plan, generation, self.pools.upstreams, self.metrics)
+        self.snapshot = make_snapshot(plan, generation, self.pools.upstreams, self.metrics, judges)
 
     def _check_feeds(self, plan: Plan) -> None:
         """Raises ConfigErrors."""
@@ -212,9 +214,13 @@ class Proxy:
         except CacheError as error:
             raise ConfigErrors([plan.material.loaded.error("state_dir", error.detail)]) from error
 
-    def _renew(self) -> None:
+    def _denied(self) -> None:
+        """Denials have come or gone: of thousands, those whom they do not name are not judged from the start again."""
+        self._renew({name: listener.judge for name, listener in self.snapshot.listeners.items()})
+
+    def _renew(self, judges: Mapping[str, Judge] = MappingProxyType({})) -> None:
         """Put the denials and the fetched lists of now in force: a new generation of the same files."""
-        self._make_snapshot(self.snapshot.plan)
+        self._make_snapshot(self.snapshot.plan, judges)
         for name, listener in self.listeners.items():
             listener.adopt(listener.config, self.snapshot.listeners[name])
 

@@ -4,6 +4,7 @@ import dataclasses
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from mtlsproxy.access.decide import CompiledRoute, compile_route
 from mtlsproxy.access.router import Router
@@ -45,10 +46,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class ListenerSnapshot:
-    """What a listener serves by."""
+    """What a listener serves by. judge: that of the rules."""
 
     contexts: Contexts
     rules: Rules
+    judge: Judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,24 +111,34 @@ def make_plan(material: Material, secret: bytes) -> Plan:
     return Plan(material, listeners, build_upstream_contexts(material))
 
 
-def make_snapshot(plan: Plan, generation: int, upstreams: Mapping[str, Upstream], metrics: Metrics) -> Snapshot:
-    """On the event loop: it hands out the cells that requests count in."""
+def make_snapshot(
+    plan: Plan,
+    generation: int,
+    upstreams: Mapping[str, Upstream],
+    metrics: Metrics,
+    judges: Mapping[str, Judge] = MappingProxyType({}),
+) -> Snapshot:
+    """On the event loop: it hands out the cells that requests count in.
+
+    judges: by listener, those whose acceptances count on, see Judge.
+    """
     config = plan.material.loaded.config
     strip = StripRules(config.identities.values())
     listeners = {}
     for listener in config.listeners:
         planned = plan.listeners[listener.name]
+        judge = Judge(_trusts(listener, plan.material), judges.get(listener.name))
         rules = Rules(
             generation=generation,
             router=planned.router,
             targets={route: _target(route, config, upstreams, metrics) for route in planned.routes},
-            judge=Judge(_trusts(listener, plan.material)),
+            judge=judge,
             default_identity=config.identities["default"],
             fields=request_rules(strip.strips),
             trusted_fields=trusted_request_rules(strip.strips),
             trusted_proxies=Networks(listener.trusted_proxies),
         )
-        listeners[listener.name] = ListenerSnapshot(planned.contexts, rules)
+        listeners[listener.name] = ListenerSnapshot(planned.contexts, rules, judge)
     return Snapshot(generation, plan, listeners)
 
 

@@ -21,6 +21,10 @@ MAX_KEY_UPDATES = 1000
 KEY_UPDATE_RECORD = 27
 """Bytes of an answer to one: header, message, content type, tag (RFC 8446 §4.6.3, §5.2)."""
 
+MAX_FRUITLESS = 64 * 1024
+"""Bytes of ciphertext between two pieces of plaintext: a record has 16 KiB and a little. KeyUpdates that ask for no
+answer and empty records give none, and each costs new keys or a call."""
+
 _plain = bytearray(RECEIVE_SIZE)
 _plain_view = memoryview(_plain)
 
@@ -31,6 +35,7 @@ class TlsStream:
     __slots__ = (
         "_closing",
         "_error",
+        "_fruitless",
         "_incoming",
         "_key_updates",
         "_outgoing",
@@ -54,6 +59,7 @@ class TlsStream:
         self._closing = False
         self._key_updates = 0
         self._error: ssl.SSLError | None = None
+        self._fruitless = 0
         self.cut_off = False
         self.handler: Handler
 
@@ -63,7 +69,7 @@ class TlsStream:
         self._raw.handler = self
         self._raw.resume_reading()
         if self._incoming.pending:
-            self._decrypt()
+            self._decrypt(self._incoming.pending)
 
     # -- what the socket stream says -------------------------------------------------------------------------------
 
@@ -72,15 +78,16 @@ class TlsStream:
         size = len(data)
         if size <= FEED:
             write(data)
-            self._decrypt()
+            self._decrypt(size)
             return
         for start in range(0, size, FEED):
             write(data[start : start + FEED])
-            self._decrypt()
+            self._decrypt(min(FEED, size - start))
             if self._closing:
                 return
 
-    def _decrypt(self) -> None:
+    def _decrypt(self, size: int) -> None:
+        """size: bytes of ciphertext that have come."""
         filled = 0
         ended = False
         read, incoming = self._read, self._incoming
@@ -105,7 +112,10 @@ class TlsStream:
         if self._outgoing.pending:
             self._answer_key_update()
         if filled:
+            self._fruitless = 0
             self.handler.data_received(_plain_view[:filled])
+        elif not ended:
+            self._bear(size)
         if ended and not self._closing:
             self._raw.peer_ended()
             self.handler.eof_received()
@@ -118,6 +128,13 @@ class TlsStream:
         if self._key_updates > MAX_KEY_UPDATES:
             self._closing = True
             self._raw.abort_with(ConnectionAbortedError("too many KeyUpdates"))
+
+    def _bear(self, size: int) -> None:
+        """Nothing came of these bytes: the beginning of a record, or what carries nothing."""
+        self._fruitless += size
+        if self._fruitless > MAX_FRUITLESS and not self._closing:
+            self._closing = True
+            self._raw.abort_with(ConnectionAbortedError("too many TLS records that carry nothing"))
 
     def eof_received(self) -> None:
         # No close_notify came: the framing above decides whether the message was whole. What only the end would have

@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
 
@@ -129,6 +129,20 @@ def judge(presented: Sequence[bytes], trusts: Sequence[Trust], at: datetime) -> 
         leaf, client, vouches, None, "", first.checks, deadline, first.name, first.source, leaf.fingerprint_sha256,
         wanted,
     )  # fmt: skip
+
+
+def with_denials_of(verdict: Verdict, trusts: Sequence[Trust], at: datetime) -> Verdict | None:
+    """An acceptance as it is under the deny lists of `trusts`, of whom nothing else has changed since it was made.
+
+    None where one of them denies the client: then all has to be judged anew.
+    """
+    client = verdict.client
+    assert client is not None
+    denied = {trust.name: trust.deny.check(client, at) for trust in trusts}
+    if any(check.result is Result.FAIL for check in denied.values()):
+        return None
+    vouches = tuple(replace(v, checks=(*v.checks[:-1], denied[v.truststore])) for v in verdict.vouches)
+    return replace(verdict, vouches=vouches, checks=vouches[0].checks)
 
 
 def _judge_one(leaf: Certificate, others: Sequence[Certificate], client: Client, trust: Trust, at: datetime) -> _Judged:

@@ -16,7 +16,7 @@ from tests.integration.stepped import SteppedClient
 
 from mtlsproxy.tls.stream import MAX_KEY_UPDATES
 
-_REQUESTED = 1
+_NOT_REQUESTED, _REQUESTED = 0, 1
 _libssl = ctypes.CDLL(_ssl.__file__)
 _libssl.SSL_key_update.argtypes = [ctypes.c_void_p, ctypes.c_int]
 _libssl.SSL_do_handshake.argtypes = [ctypes.c_void_p]
@@ -33,12 +33,12 @@ class Updater(SteppedClient):
         self.tls.write(data)
         self.raw.sendall(self._outgoing.read())
 
-    def updates(self, count: int) -> bytes:
-        """The records of that many KeyUpdates with update_requested."""
+    def updates(self, count: int, kind: int = _REQUESTED) -> bytes:
+        """The records of that many KeyUpdates."""
         for _ in range(count):
             # The structure is `PyObject_HEAD; PyObject *Socket; SSL *ssl; …`.
             inner = ctypes.c_void_p.from_address(id(self.tls._sslobj) + object.__basicsize__ + 8)  # type: ignore[attr-defined]
-            assert _libssl.SSL_key_update(inner, _REQUESTED) == 1
+            assert _libssl.SSL_key_update(inner, kind) == 1
             assert _libssl.SSL_do_handshake(inner) == 1
         return self._outgoing.read()
 
@@ -86,12 +86,31 @@ def test_a_flood_of_key_updates_ends_the_connection_with_little_kept_for_it(
     assert_nobody_left(proxy)
 
 
+@pytest.mark.parametrize("at_once", [1, 1000], ids=["one a segment", "a thousand a segment"])
+def test_a_flood_of_key_updates_without_answers_ends_the_connection(
+    config: Tree, start: Start, honest: ssl.SSLContext, hostile: ssl.SSLContext, at_once: int
+) -> None:
+    """Nothing is kept for them, but each derives new keys; between requests no other limit sees them."""
+    proxy = start(config)
+    sent = 0
+    with tls(proxy.port(), honest) as client, updater(proxy.port(), hostile) as attacker:
+        attacker.say(request())
+        assert attacker.answer().startswith(b"HTTP/1.1 200 ")
+        with pytest.raises(ConnectionError):
+            while sent <= 100_000:
+                attacker.raw.sendall(attacker.updates(at_once, _NOT_REQUESTED))
+                sent += at_once
+        assert client.get().status == 200
+    assert_nobody_left(proxy)
+
+
+@pytest.mark.parametrize("kind", [_NOT_REQUESTED, _REQUESTED])
 def test_a_client_that_renews_its_keys_now_and_then_is_served(
-    config: Tree, start: Start, honest: ssl.SSLContext
+    config: Tree, start: Start, honest: ssl.SSLContext, kind: int
 ) -> None:
     proxy = start(config)
     with updater(proxy.port(), honest) as client:
         for _ in range(20):
-            client.raw.sendall(client.updates(1))
+            client.raw.sendall(client.updates(40, kind))
             client.say(request())
             assert client.answer().startswith(b"HTTP/1.1 200 ")

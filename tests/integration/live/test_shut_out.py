@@ -5,6 +5,7 @@ import json
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -14,6 +15,9 @@ from tests.integration.harness import Tree, eventually
 from tests.integration.live.conftest import TOKEN, Live, Run
 from tests.integration.upstream import OK, RecordingUpstream
 from tests.integration.whois import described
+
+from mtlsproxy.runtime import judging
+from mtlsproxy.verdict.judge import Verdict
 
 ShutOut = Callable[[Live, Identity], None]
 
@@ -254,3 +258,34 @@ def test_the_file_of_denials_is_json_that_can_be_read(live: Live, alice: Identit
     (entry,) = json.loads(file.read_text())["denials"]
     assert {key: entry[key] for key in named(alice)} == named(alice)
     assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+def test_a_denial_costs_those_whom_it_does_not_name_no_new_judgement(
+    live: Live, alice: Identity, bob: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Denials come in a row while something is wrong, and thousands of connections are open then."""
+    with ExitStack() as stack:
+        connections = [stack.enter_context(live.connect(alice)) for _ in range(5)]
+        shut_out = stack.enter_context(live.connect(bob))
+        for connection in (*connections, shut_out):
+            assert connection.get().status == 200
+        judged: list[bytes] = []
+        real = judging.judge
+
+        def noted(presented: tuple[bytes, ...], *rest: Any) -> Verdict:
+            judged.append(presented[0])
+            return real(presented, *rest)
+
+        monkeypatch.setattr(judging, "judge", noted)
+        for serial in range(3):
+            assert live.call("POST", "/api/deny", named(bob) | {"serial": f"{serial:x}"})[0] == 201
+        deny_by_api(live, bob)
+        assert shut_out.ended()
+        for connection in connections:
+            assert connection.get().status == 200
+        with live.connect(alice) as another:
+            assert another.get().status == 200
+        assert set(judged) == {bob.der}
+        live.revoke(alice)  # nothing counts on past another change
+        eventually(lambda: alice.der in judged)
+        assert live.refused(alice) == "revoked"

@@ -136,6 +136,8 @@ def test_a_copied_certificate_without_its_key_is_of_no_use(
     thief = client_context(material.root, Identity(victim.certificate, key, victim.der), VERSIONS[version])
     assert alert(proxy.port(), thief) == "decrypt_error"
     assert_refused(proxy, upstream, Reason.NO_POSSESSION, victim, version)
+    # Its chain is good: who shows it without the key is named, and takes no place among those who are remembered.
+    assert len(proxy.proxy.snapshot.listeners["internal"].judge._memory) == 0
 
 
 def test_the_key_that_was_not_stolen_still_works(

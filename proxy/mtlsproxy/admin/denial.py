@@ -16,6 +16,9 @@ WHO = ("fingerprint_sha256", "spki_sha256", "issuer", "serial")
 _OPTIONAL = ("expires", "reason", "truststore")
 _ONE_OF_THEM = "name the certificate by exactly one of fingerprint_sha256, spki_sha256, or issuer and serial together"
 
+MAX_TEXT = 1024
+"""Characters of each value: all denials together are one file, read whole at a start."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
@@ -52,6 +55,11 @@ def read_denial(body: bytes, truststores: Collection[str], at: datetime) -> Aske
     # In answers these three are null where they are absent, so they may be sent back like that.
     said = {key: value for key, value in said.items() if value is not None or key not in _OPTIONAL}
     mistakes += _who(said)
+    mistakes += [
+        Mistake(f"{key}: longer than {MAX_TEXT} characters", _pointer(key))
+        for key, value in said.items()
+        if isinstance(value, str) and len(value) > MAX_TEXT
+    ]
     mistakes += _truststore(said.get("truststore"), truststores)
     entry, wrong = _entry({key: value for key, value in said.items() if key in DenyEntry.model_fields})
     mistakes += wrong
@@ -75,6 +83,8 @@ def _object(body: bytes) -> tuple[dict[str, Any], list[Mistake]]:
         said = json.loads(body, object_pairs_hook=members)
     except ValueError as error:
         raise BadDenial([Mistake(f"the body is not JSON: {error}", "#")]) from None
+    except RecursionError:
+        raise BadDenial([Mistake("the body is nested too deeply", "#")]) from None
     if not isinstance(said, dict):
         raise BadDenial([Mistake("the body must be a JSON object", "#")])
     return said, twice

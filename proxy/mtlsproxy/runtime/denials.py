@@ -24,7 +24,7 @@ FILE = "denials.json"
 MAX_DENIALS = 1000
 """Made through the API. Each change compiles them all anew, on the event loop; more belong into a deny_file."""
 
-_MAX_FILE_SIZE = 8 << 20
+_MAX_FILE_SIZE = 16 << 20  # of MAX_DENIALS with the longest texts that the API takes, and more
 _MEND = "put back a good copy of it; or move it away, start, and deny anew whoever it held"
 
 

@@ -2,13 +2,16 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtlsproxy.admin.denial import BadDenial, read_denial
+from mtlsproxy.admin.denial import MAX_TEXT, BadDenial, read_denial
+from mtlsproxy.runtime.denials import MAX_DENIALS, read_denials, write_denials
+from mtlsproxy.verdict.trust import Denial
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 STORES = ("partners", "staff")
@@ -44,6 +47,24 @@ def test_an_end_is_taken_with_its_zone() -> None:
     assert asked.entry.expires == NOW + timedelta(hours=1)
 
 
+@pytest.mark.parametrize("depth", [10, 990, 1020, 8000])
+@pytest.mark.parametrize("opens", [b"[", b'{"a":'])
+def test_however_deep_a_body_is_it_is_refused_as_one(opens: bytes, depth: int) -> None:
+    """Two parsers read it, and they give up at different depths."""
+    assert mistakes(opens * depth + b"1" + (b"]" if opens == b"[" else b"}") * depth)
+
+
+def test_as_many_denials_as_there_may_be_are_read_again_however_long_each_is(tmp_path: Path) -> None:
+    """What is too large to be read would keep the next start from happening."""
+    text = "\N{GRINNING FACE}" * MAX_TEXT
+    name = ",".join([f"OU={text[:60]}"] * 16)
+    asked = read({"issuer": name, "serial": "f" * 40, "reason": text})
+    said = asked.entry.model_dump(exclude_none=True)
+    one = Denial.model_validate({**said, "id": "0" * 16, "created": NOW, "by": "[2001:db8::1] port 65535"})
+    write_denials(tmp_path, [one] * MAX_DENIALS)
+    assert read_denials(tmp_path, NOW) == (one,) * MAX_DENIALS
+
+
 ONE = "name the certificate by exactly one of fingerprint_sha256, spki_sha256, or issuer and serial together"
 
 
@@ -73,6 +94,7 @@ ONE = "name the certificate by exactly one of fingerprint_sha256, spki_sha256, o
         ({"spki_sha256": HASH, "expire": "x"}, [("#/expire", "unknown key expire (did you mean expires?)")]),
         ([{"spki_sha256": HASH}], [("#", "the body must be a JSON object")]),
         ("x", [("#", "the body must be a JSON object")]),
+        ({"spki_sha256": HASH, "reason": "r" * (MAX_TEXT + 1)}, [("#/reason", "reason: longer than 1024 characters")]),
     ],
 )  # fmt: skip
 def test_a_mistake_is_said_at_its_key(said: Any, expected: list[tuple[str, str]]) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from tests.integration.certificates import NOW, issue
 from tests.unit.x509.build import Issued
@@ -32,10 +33,13 @@ def section(text: str, heading: str) -> str:
     return text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
 
 
-def test_the_readme_s_configuration_is_one_that_starts_without_a_warning() -> None:
-    (block,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
-    loaded = parse_config(block.encode(), "README.md", ROOT, {})
-    assert loaded.warnings == ()
+def test_the_readme_s_configurations_start_without_a_warning() -> None:
+    """The first is whole, the others take the place of a part of it."""
+    first, *parts = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    assert len(parts) == 1
+    for text in (first, *(yaml.safe_dump(yaml.safe_load(first) | yaml.safe_load(part)) for part in parts)):
+        loaded = parse_config(text.encode(), "README.md", ROOT, {})
+        assert loaded.warnings == ()
 
 
 def test_every_reason_is_explained_and_no_other() -> None:

@@ -127,6 +127,22 @@ def test_the_summary_for_people_says_the_same(sound: Tree, write: Write, materia
         assert words in output, words
 
 
+def test_where_revocations_are_heard_of_is_shown(sound: Tree, write: Write) -> None:
+    revocation = sound["truststores"]["partners"]["revocation"]
+    assert "OCSP" not in check(write(sound)).stdout
+    revocation["crl"]["distribution_points"] = True
+    revocation["ocsp"] = {"enabled": True}
+    revocation["fetch"] = {"allowed_hosts": ["ca.example"]}
+    shown = check(write(sound)).stdout
+    assert "CRLs where certificates say that they are" in shown
+    assert "OCSP of the responders that certificates name" in shown
+    revocation["ocsp"]["responder"] = "http://ocsp.example/"
+    assert "OCSP of http://ocsp.example/" in check(write(sound)).stdout
+    (truststore,) = found(write(sound))["truststores"]
+    assert truststore["revocation"]["distribution_points"] is True
+    assert truststore["revocation"]["ocsp"] == {"responder": "http://ocsp.example/"}
+
+
 def test_a_crl_of_a_ca_that_is_not_configured_is_pending(sound: Tree, write: Write, material: Material) -> None:
     """It counts for chains that bring the CA's certificate: no error, but worth knowing."""
     pki = material.folder / "pki"

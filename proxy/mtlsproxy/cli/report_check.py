@@ -13,6 +13,7 @@ from mtlsproxy.cli import report_sources
 from mtlsproxy.cli.report import days_left, findings, in_days, line, moment, print_tree, text, tree
 from mtlsproxy.config.errors import ConfigWarning
 from mtlsproxy.config.model import Config, Listener, Match, Route
+from mtlsproxy.config.model import Truststore as TruststoreConfig
 from mtlsproxy.revocation.crl import Crl
 from mtlsproxy.runtime.material import Material
 from mtlsproxy.runtime.offline import Consulted
@@ -33,7 +34,7 @@ def inventory(
     return {
         "listeners": [_listener(listener, material.credentials[listener.name], at) for listener in config.listeners],
         "truststores": [
-            _truststore(trust, consulted.get(name), len(config.truststores[name].deny), at)
+            _truststore(trust, consulted.get(name), config.truststores[name], at)
             for name, trust in material.trusts.items()
         ],
         "routes": [_route(route, config) for route in config.routes],
@@ -85,8 +86,9 @@ def _certificate(certificate: Certificate, at: datetime) -> Inventory:
     }
 
 
-def _truststore(trust: Trust, consulted: Consulted | None, denied: int, at: datetime) -> Inventory:
-    policy = trust.truststore.policy
+def _truststore(trust: Trust, consulted: Consulted | None, config: TruststoreConfig, at: datetime) -> Inventory:
+    policy, ocsp = trust.truststore.policy, trust.revocation.ocsp
+    points = config.revocation is not None and config.revocation.crl.distribution_points
     pending = {crl for group in trust.crls.pending.values() for crl in group}
     return {
         "name": trust.name,
@@ -94,10 +96,15 @@ def _truststore(trust: Trust, consulted: Consulted | None, denied: int, at: date
         "intermediates": [_certificate(ca, at) for ca in trust.truststore.intermediates],
         "extended_key_usage": [eku_name(oid) for oid in policy.require_eku],
         "spiffe_trust_domain": policy.spiffe_trust_domain,
-        "revocation": {"mode": trust.revocation.mode, "scope": trust.revocation.scope},
+        "revocation": {
+            "mode": trust.revocation.mode,
+            "scope": trust.revocation.scope,
+            "distribution_points": points,
+            "ocsp": {"responder": ocsp.responder} if ocsp.enabled else None,
+        },
         "crls": [_crl(crl, at, pending=crl in pending) for crl in trust.crls.crls],
         "crl_urls": [report_sources.list_as_json(found) for found in consulted.lists] if consulted else [],
-        "deny": denied,
+        "deny": len(config.deny),
     }
 
 
@@ -194,13 +201,16 @@ def _ends(when: str, days: int, soon: int = _SOON_DAYS) -> tuple[str, tuple[str,
 
 def _show_truststore(truststore: Mapping[str, Any], copies: Iterable[Text]) -> Tree:
     """copies: lines on its CRL URLs."""
-    domain = truststore["spiffe_trust_domain"]
+    revocation = truststore["revocation"]
+    domain, ocsp = truststore["spiffe_trust_domain"], revocation["ocsp"]
     children: list[Text] = [
         *(_show_ca("trust anchor", anchor) for anchor in truststore["trust_anchors"]),
         *(_show_ca("intermediate", ca) for ca in truststore["intermediates"]),
         text(f"leaves with extended key usage {', '.join(truststore['extended_key_usage'])}"),
         *([text(f"leaves of SPIFFE trust domain {domain}")] if domain else []),
-        text(f"revocation {_mode(truststore['revocation'])}"),
+        text(f"revocation {_mode(revocation)}"),
+        *([text("CRLs where certificates say that they are")] if revocation["distribution_points"] else []),
+        *([text(f"OCSP of {ocsp['responder'] or 'the responders that certificates name'}")] if ocsp else []),
         *map(_show_crl, truststore["crls"]),
         *copies,
         *([text(f"deny: {truststore['deny']} entries")] if truststore["deny"] else []),

@@ -56,6 +56,13 @@ def _show_crls(metrics: Metrics, material: Material, now: float) -> None:
     metrics.crl_last_success_timestamp_seconds.replace(loaded)
 
 
+def count_refused_files(metrics: Metrics, material: Material) -> None:
+    """CRL files that a reload did not take: what it was in force with goes on, but a start would fail."""
+    for name, lists in material.lists.items():
+        for labels in dict.fromkeys(crl_labels(name, crl) for crl in lists.refused):
+            metrics.crl_refresh_total.cell(*labels, "failure").value += 1
+
+
 def crl_labels(truststore: str, crl: Crl) -> tuple[str, str, str]:
     """truststore, issuer, key_id: of every metric about a list."""
     return (truststore, crl.issuer, crl.authority_key_id.hex() if crl.authority_key_id else "")

@@ -1,7 +1,7 @@
 """CRL files: read, verified, and kept as they were where a reload finds them broken."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
@@ -37,12 +37,14 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Lists:
-    """crls: verified, ready to be asked. loaded: what the files held. files: those that were read."""
+    """crls: verified, ready to be asked. loaded: what the files held. files: those that were read. refused: lists that
+    a reload read and did not take, or where it could not read the files, those that therefore stay."""
 
     crls: CrlSet
     loaded: tuple[Crl, ...]
     files: tuple[Path, ...]
     read_at: datetime | None = None
+    refused: tuple[Crl, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ def load_lists(
         if known is not None and known.trust.revocation.mode != "off":
             # At a reload the last good lists stay, and other changes go on; their own end is what limits them.
             report.warn(path, f"{error.detail}; the CRLs known so far stay in force")
-            return known.lists
+            return replace(known.lists, refused=known.lists.loaded)
         report.error(path, error.detail)
         return _NONE
     crls, problems = CrlSet.build(found.crls, issuers, known.trust.crls if known is not None else None)
@@ -114,7 +116,8 @@ def load_lists(
             if not crls.signed_by(issuer).lists:
                 report.warn(path, f"no CRL of {issuer.subject} (key {issuer.spki_sha256[:16]}) is here: with hard_fail "
                                   "every client that it issued is refused; add the CA's CRL")  # fmt: skip
-    return Lists(crls, found.crls, found.files, at)
+    refused = tuple(problem.crl for problem in problems if known is not None and problem.kind not in _HARMLESS)
+    return Lists(crls, found.crls, found.files, at, refused)
 
 
 def _comes_over_the_network(revocation: Revocation) -> bool:

@@ -21,6 +21,7 @@ from mtlsproxy.config.errors import ConfigErrors
 from mtlsproxy.config.load import LoadedConfig, load_config
 from mtlsproxy.config.model import Config
 from mtlsproxy.revocation.sources import LoadedCrls
+from mtlsproxy.runtime.gauges import count_refused_files
 from mtlsproxy.runtime.material import load_material
 from mtlsproxy.runtime.snapshot import Plan, make_plan
 from mtlsproxy.runtime.watched import Signature, signature, watched_paths
@@ -121,6 +122,7 @@ class Reloader:
             return Outcome(at, tuple(map(str, errors.errors)), self._proxy.snapshot.generation)
         generation = self._proxy.snapshot.generation
         self._paths = watched_paths(self._proxy.config, self._file)
+        count_refused_files(self._proxy.metrics, plan.material)
         _say_what_needs_a_restart(plan.material.loaded.config, self._proxy.first_config)
         return Outcome(at, (), generation)
 

@@ -29,6 +29,9 @@ SMALL = 256 * 1024
 LOAD_ATTEMPTS = 2
 """A helper that was killed once deserves another try; one that dies of these very files does not."""
 
+LOAD_WITHIN = 120.0
+"""Seconds for reading files, which takes some for a million entries: a helper that hangs must not hold up reloads."""
+
 RESTART_AT_MOST = 30.0
 """Seconds between two starts of a helper that keeps ending."""
 
@@ -215,6 +218,10 @@ class FetchClient:
         self._loads[number] = load
         self.send(message)
         try:
+            answered, _ = await asyncio.wait([load.answer], timeout=LOAD_WITHIN)
+            if not answered and self._process is not None and self._process.returncode is None:
+                log.error("the helper process was silent for %g s about CRL files, and is ended", LOAD_WITHIN)
+                self._process.kill()  # which fails this load, as any other end would
             found = await load.answer
         finally:
             del self._loads[number]

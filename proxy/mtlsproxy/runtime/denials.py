@@ -17,6 +17,7 @@ from typing import Literal
 import pydantic
 
 from mtlsproxy.config.base import Many, Section
+from mtlsproxy.fetch.cache import CacheError, private_folder, readable_folder
 from mtlsproxy.verdict.trust import Denial
 
 FILE = "denials.json"
@@ -62,10 +63,13 @@ def read_denials(folder: Path, at: datetime) -> tuple[Denial, ...] | None:
     """Those that still count; None where there is no file. Raises DenialsError: they must not be forgotten."""
     file = folder / FILE
     try:
+        readable_folder(folder)
         with file.open("rb") as stream:
             data = stream.read(_MAX_FILE_SIZE + 1)
     except FileNotFoundError:
         return None
+    except CacheError as error:
+        raise DenialsError(f"the folder of the denials made through the API, {error.detail}") from error
     except OSError as error:
         raise DenialsError(
             f"cannot read {file}, which holds the denials made through the API: {error.strerror}"
@@ -104,8 +108,8 @@ def write_denials(folder: Path, denials: Iterable[Denial]) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Against other processes with the same folder, which is made when it is missing. Raises OSError."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Against other processes with the same folder, which is made when it is missing. Raises OSError, CacheError."""
+    private_folder(folder)
     descriptor = os.open(folder / f".{FILE}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -182,6 +186,8 @@ class Denials:
                 write_denials(self._folder, kept)
         except OSError as error:
             raise DenialsError(f"cannot write {self._folder / FILE}: {error.strerror}") from error
+        except CacheError as error:
+            raise DenialsError(f"cannot write {self._folder / FILE}: {error.detail}") from error
         return kept
 
     def _put_in_force(self, denials: tuple[Denial, ...]) -> None:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tests.unit.fetch.lists import list_of
 from tests.unit.revocation.build import INDIRECT, authority, distribution_point, extension
 
+from mtlsproxy.fetch import client as client_module
 from mtlsproxy.fetch.client import SMALL, CrlEvent, CrlUrl, FetchClient, HelperFailed, Subscription
 from mtlsproxy.fetch.rules import FetchRules
 from mtlsproxy.fetch.slots import FETCHES_TO_ONE_HOST
@@ -610,6 +611,19 @@ async def test_a_load_outlives_one_helper_and_gives_up_after_two(client, tmp_pat
         os.kill(first, signal.SIGKILL)
     with pytest.raises(HelperFailed, match="signal 9"):
         await loading
+
+
+async def test_a_helper_that_hangs_is_ended_and_the_files_are_read_by_the_next(client, tmp_path, monkeypatch):
+    """Else no reload would ever end, and no change of trust be in force again."""
+    monkeypatch.setattr(client_module, "LOAD_WITHIN", 3.0)
+    path = tmp_path / "a.crl"
+    path.write_bytes(large(1))
+    await client.load_files([path])
+    hung = await another_helper(client, None)
+    os.kill(hung, signal.SIGSTOP)
+    path.write_bytes(large(2))
+    assert (await client.load_files([path])).crls[0].lookup(2) is not None
+    assert client.helper_pid != hung
 
 
 async def test_who_waits_for_files_when_the_proxy_ends_is_told(tmp_path):

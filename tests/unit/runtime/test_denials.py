@@ -242,6 +242,26 @@ async def test_what_cannot_be_lifted_on_disk_stays_in_force(tmp_path: Path) -> N
     assert (tmp_path / FILE).read_text() == "{", "what may still be mended is not overwritten"
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o1777])
+async def test_in_a_folder_that_others_can_write_to_denials_are_neither_believed_nor_kept(
+    tmp_path: Path, mode: int
+) -> None:
+    """Whoever can put another file there lifts every denial at the next start."""
+    kept = Published(tmp_path / "state")
+    kept.denials.enforce(denial("n1"))
+    await kept.denials.save(NOW)
+    (tmp_path / "state").chmod(mode)
+    with pytest.raises(DenialsError, match="chmod go-w"):
+        read_denials(tmp_path / "state", NOW)
+    kept.denials.enforce(denial("n2"))
+    with pytest.raises(DenialsError, match="chmod go-w"):
+        await kept.denials.save(NOW)
+    assert kept.ids == ("n1", "n2")
+    (tmp_path / "state").chmod(0o755)
+    await kept.denials.save(NOW)
+    assert on_disk(tmp_path / "state") == ["n1", "n2"]
+
+
 async def test_without_a_folder_nothing_is_kept_and_that_is_said(tmp_path: Path) -> None:
     kept = Published(None)
     with pytest.raises(DenialsError, match="set state_dir"):

@@ -50,6 +50,8 @@ class Recorder:
     cut: list[bytes] = field(default_factory=list)
     malformed: list[str] = field(default_factory=list)
     connections: int = 0
+    lines: dict[int, Line] = field(default_factory=dict)
+    """Open connections by number."""
     lie: Lie | None = None
     told: threading.Event = field(default_factory=threading.Event)
     """Whether the lie is out and the proxy has read it."""
@@ -203,6 +205,7 @@ def _serve(recorder: Recorder, listening: socket.socket, stop: socket.socket) ->
                     recorder.connections += 1
                     line = Line(listening.accept()[0], recorder.connections)
                     line.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    recorder.lines[line.number] = line
                     selector.register(line.sock, selectors.EVENT_READ, line)
                 else:
                     owed += [(key.data, request) for request in _read(recorder, key.data, selector)]
@@ -217,6 +220,7 @@ def _read(recorder: Recorder, line: Line, selector: selectors.BaseSelector) -> l
     if not data:
         if line.buffer:
             recorder.cut.append(line.buffer)
+        recorder.lines.pop(line.number, None)
         _end(line, selector)
         return []
     line.buffer += data

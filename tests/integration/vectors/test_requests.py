@@ -65,7 +65,9 @@ def play(scene: Scene, client: Connection, vector: RequestVector, feed: Feed) ->
     """Send it, and see what the client gets: an answer to each request that passes, then the refusal, then the end."""
     refused = vector.refused
     with contextlib.suppress(ConnectionError):  # the end, while more of what was refused is sent
-        feed(scene, client, vector.send + (HIDDEN if refused and not vector.keeps else b""))
+        feed(scene, client, vector.send)
+        if refused and not vector.keeps:
+            client.send(HIDDEN)
     for asked in vector.upstream:
         answer_to(client, asked)
     if refused is not None:

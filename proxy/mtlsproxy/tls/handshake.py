@@ -131,8 +131,6 @@ class Handshake:
             self.counted_for = self.address[0]
         if rest:
             self._read_hello(rest)
-        else:
-            self._raw.ask_again()
 
     # -- ClientHello -----------------------------------------------------------------------------------------------
 

@@ -13,6 +13,8 @@ import termios
 from array import array
 from typing import Protocol
 
+from mtlsproxy.transport.hangups import hangups_of
+
 RECEIVE_SIZE = 256 * 1024
 """Bytes taken in one system call: many TLS records at once, few calls for a large body."""
 
@@ -140,6 +142,8 @@ class SocketStream:
         "_discarded",
         "_ended",
         "_fd",
+        "_hangups",
+        "_hung_up",
         "_last_call",
         "_lingering",
         "_loop",
@@ -180,11 +184,14 @@ class SocketStream:
         self._paused_writer = False
         self._reading = False
         self._ended = False
+        self._hung_up = False
         self._closing = False
         self._last_call: asyncio.TimerHandle | None = None
         self._lingering = False
         self._discarded = 0
         self.closed = False
+        self._hangups = hangups_of(loop)
+        self._hangups.watch(self._fd, self)
 
     def start(self, handler: Handler) -> None:
         self.handler = handler
@@ -202,11 +209,22 @@ class SocketStream:
             self._reading = False
             self._loop.remove_reader(self._fd)
 
-    def ask_again(self) -> None:
-        """Have a reset told that came together with bytes: at one, libuv tells of the bytes and stops polling."""
+    def hung_up(self) -> None:
+        """See `hangups`. What came before is still read, up to the error; while reading is paused, when it goes on."""
+        self._hung_up = True
         if self._reading:
-            self._loop.remove_reader(self._fd)
-            self._loop.add_reader(self._fd, self._on_readable)
+            self._on_readable()
+            return
+        try:
+            self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except _WOULD_BLOCK:
+            return
+        except OSError as error:  # told once: with nothing left to read before it, this is the end
+            self._loop.call_soon(self._lose, error)
+
+    def _read_on(self) -> None:
+        if self._reading:
+            self._on_readable()
 
     def _on_readable(self) -> None:
         try:
@@ -231,6 +249,8 @@ class SocketStream:
         elif n:
             self.received.value += n
             self.handler.data_received(_view[:n])
+            if self._hung_up:
+                self._loop.call_soon(self._read_on)
         else:
             self._ended = True
             self.pause_reading()
@@ -417,6 +437,7 @@ class SocketStream:
             self._loop.remove_writer(self._fd)
             self._out.clear()
             self._out_size = 0
+        self._hangups.forget(self._fd)
         self._sock.close()
         # Streams and handlers know each other: without this, only a full collection would free them.
         handler, self.handler = self.handler, GONE

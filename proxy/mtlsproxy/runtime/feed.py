@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from mtlsproxy.fetch.ocsp_client import OcspClient
 
 MAX_POINTS = 1000
-"""Distribution points kept fetched for a truststore; a CA has one, or a few shards. Further ones are not asked."""
+"""Distribution points kept fetched for the CAs of a truststore that are met in chains alone, together: a CA can make
+others without end. Further points are not asked."""
 
 MAX_POINTS_OF_ONE = 200
-"""Of these for the certificates of one CA: however many one of them names, there is room for those of the others."""
+"""For the certificates of one CA, which has one point, or a few shards. A CA that the configuration names always has
+room for these, whatever others do."""
 
 _Key = tuple[str, str]
 
@@ -57,7 +59,9 @@ class Feed:
         self._inherited: dict[_Key, tuple[Crl, ...]] = {}
         self.issuers: tuple[Certificate, ...] = ()
         """CAs met in chains alone, whose lists are fetched."""
+        self._configured = frozenset(issuer.fingerprint_sha256 for issuer in self._issuers)
         self._points_of: Counter[str] = Counter()
+        self._points_of_met = 0
         self._closed = False
         for url in urls:
             self._subscribe(url)
@@ -116,8 +120,10 @@ class Feed:
         return self._is_full(issuer)
 
     def _is_full(self, issuer: Certificate) -> bool:
-        of_one = self._points_of[issuer.fingerprint_sha256]
-        return of_one >= MAX_POINTS_OF_ONE or self._points_of.total() >= MAX_POINTS
+        who = issuer.fingerprint_sha256
+        if self._points_of[who] >= MAX_POINTS_OF_ONE:
+            return True
+        return who not in self._configured and self._points_of_met >= MAX_POINTS
 
     async def ensure(self, wanted: Wanted) -> None:
         if self._closed:
@@ -173,6 +179,7 @@ class Feed:
             return None
         self._subscribe(url, issuer)
         self._points_of[issuer.fingerprint_sha256] += 1
+        self._points_of_met += issuer.fingerprint_sha256 not in self._configured
         if issuer not in (*self._issuers, *self.issuers):
             self.issuers = (*self.issuers, issuer)
         return key

@@ -168,12 +168,18 @@ async def test_one_ca_cannot_use_up_the_points_of_others(world: World) -> None:
     assert len(world.helper.made) == MAX_POINTS_OF_ONE + 1
 
 
-async def test_all_cas_together_have_a_limit(world: World) -> None:
+async def test_cas_that_are_met_in_chains_alone_have_a_limit_together_and_leave_room_for_configured_ones(
+    world: World,
+) -> None:
+    """A CA can certify others without end, each with points of its own: that shuts out no CA of the configuration."""
     feed = world.feed(**POINTS)
     for number in range(MAX_POINTS // MAX_POINTS_OF_ONE + 2):
         await feed.ensure(points(MAX_POINTS_OF_ONE, authority(f"CA {number}")))
     assert len(world.helper.made) == MAX_POINTS
     assert feed.asked(URL, authority("Late").certificate)
+    assert not feed.asked("http://p.example/0", CA.certificate)
+    await feed.ensure(points(MAX_POINTS_OF_ONE + 1))
+    assert len(world.helper.made) == MAX_POINTS + MAX_POINTS_OF_ONE
 
 
 async def test_a_feed_that_is_closed_asks_for_nothing_more(world: World) -> None:

@@ -3,6 +3,7 @@
 rules        which URLs and addresses may be asked, and the one error of this room
 names, slots look-ups of hosts; how many requests go to one at a time
 http         a bounded HTTP client that asks only those
+budget       what the lists of one host may take together
 accept       whether a fetched list may replace the known one
 schedule     when to fetch next
 cache        last good copies on disk

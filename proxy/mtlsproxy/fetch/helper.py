@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlsproxy.fetch import messages
+from mtlsproxy.fetch.budget import Budget
 from mtlsproxy.fetch.cache import Cache, private_folder
 from mtlsproxy.fetch.indexing import prune_indexes, write_indexes
 from mtlsproxy.fetch.memory import give_memory_back
@@ -42,6 +43,7 @@ class Helper:
         self._indexes = private_folder(folder / "indexes")
         self._slots = FetchSlots()
         self._names = Names()
+        self._budget = Budget()
         self._heavy = ThreadPoolExecutor(1, "index")
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._loads: set[asyncio.Task[None]] = set()
@@ -64,7 +66,8 @@ class Helper:
             case "subscribe":
                 self._subscribe(number, message)
             case "unsubscribe":
-                self._subscriptions.pop(number, None)
+                if (subscription := self._subscriptions.pop(number, None)) is not None:
+                    self._budget.release(subscription.url, subscription.key)
                 if (task := self._tasks.pop(number, None)) is not None:
                     task.cancel()
             case "refresh":
@@ -80,7 +83,9 @@ class Helper:
             say(messages.event_message(number, report))
 
         source = messages.read_subscribe(message)
-        subscription = Subscription(source, self._cache, self._indexes, self._slots, self._names, self._heavy, report)
+        subscription = Subscription(
+            source, self._cache, self._indexes, self._slots, self._names, self._budget, self._heavy, report
+        )
         task = asyncio.get_running_loop().create_task(subscription.run())
         task.add_done_callback(_die_of_mistakes)
         self._subscriptions[number] = subscription

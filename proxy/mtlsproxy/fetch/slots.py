@@ -34,7 +34,7 @@ class HostSlots:
     @asynccontextmanager
     async def to(self, url: str) -> AsyncIterator[None]:
         """Hold one of the slots of the URL's host."""
-        name = _host_of(url)
+        name = host_of(url)
         host = self._hosts.get(name)
         if host is None:
             host = self._hosts[name] = _Host(self._each)
@@ -67,7 +67,8 @@ class FetchSlots:
             yield
 
 
-def _host_of(url: str) -> str:
+def host_of(url: str) -> str:
+    """In the form in which hosts are compared; "" where there is none."""
     try:
         return canonical_host(urlsplit(url).hostname or "")
     except ValueError:

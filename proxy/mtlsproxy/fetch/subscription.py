@@ -1,13 +1,15 @@
 """One URL that the helper keeps fetched: its copy on disk, its index files, and when it is asked again."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 
 from mtlsproxy.fetch.accept import Refusal, Unfit, accept, refuse_bundle
+from mtlsproxy.fetch.budget import Budget
 from mtlsproxy.fetch.cache import Cache, Copy
 from mtlsproxy.fetch.http import Fetched, Fetcher, Validators
 from mtlsproxy.fetch.indexing import map_index, write_indexes
@@ -29,16 +31,19 @@ class Subscription:
     """Runs until cancelled. Reports every attempt."""
 
     def __init__(
-        self, source: CrlUrl, cache: Cache, indexes: Path, slots: FetchSlots, names: Names, heavy: Executor,
-        report: Callable[[Report], None],
+        self, source: CrlUrl, cache: Cache, indexes: Path, slots: FetchSlots, names: Names,
+        budget: Budget, heavy: Executor, report: Callable[[Report], None],
     ) -> None:  # fmt: skip
-        """slots: limits fetches at a time. names: looks hosts up. heavy: where lists are parsed, one at a time."""
+        """slots: limits fetches at a time. names: looks hosts up. budget: limits what certificates' hosts may take.
+        heavy: where lists are parsed, one at a time."""
         self.key = Cache.key(source.scope, source.url)
         self._source = source
         self._cache = cache
         self._folder = indexes
         self._slots = slots
         self._names = names
+        self._budget = budget
+        self._size = 0
         self._heavy = heavy
         self._report = report
         self._copy: Copy | None = None
@@ -48,6 +53,10 @@ class Subscription:
         self._unfit = ""
         self._failures = 0
         self._wanted = asyncio.Event()
+
+    @property
+    def url(self) -> str:
+        return self._source.url
 
     def refresh(self) -> None:
         """Ask the server now."""
@@ -169,10 +178,26 @@ class Subscription:
             verified = accept(crls, self._crls, self._source.issuers, _now(), pending=pending)
             return write_indexes(self._folder, self.key, crls), keep(), verified
 
-        paths, copy, verified = await asyncio.get_running_loop().run_in_executor(self._heavy, work)
+        with self._reserved(len(data)):
+            paths, copy, verified = await asyncio.get_running_loop().run_in_executor(self._heavy, work)
         self._crls = tuple(map_index(path) for path in paths)
         self._paths, self._copy, self._verified = paths, copy, verified
         give_memory_back(len(data))
+
+    @contextmanager
+    def _reserved(self, size: int) -> Iterator[None]:
+        """For what certificates name: what the configuration names is the operator's to judge. Raises Unfit."""
+        source = self._source
+        if source.named_by == "configuration":
+            yield
+            return
+        self._budget.take(source.url, self.key, size, source.rules.max_size)
+        try:
+            yield
+        except BaseException:
+            self._budget.put_back(source.url, self.key, self._size)
+            raise
+        self._size = size
 
     def _after_success(self, at: datetime) -> datetime:
         ends = [crl.next_update for crl in self._crls if crl.next_update is not None and crl.next_update > at]

@@ -19,6 +19,7 @@ from tests.unit.fetch.lists import list_of
 from tests.unit.revocation.build import INDIRECT, authority, distribution_point, extension
 
 from mtlsproxy.fetch import client as client_module
+from mtlsproxy.fetch.budget import LISTS_OF_FULL_SIZE
 from mtlsproxy.fetch.client import SMALL, CrlEvent, CrlUrl, FetchClient, HelperFailed, Subscription
 from mtlsproxy.fetch.rules import FetchRules
 from mtlsproxy.fetch.slots import FETCHES_TO_ONE_HOST
@@ -279,6 +280,26 @@ async def test_a_bundle_of_thousands_of_lists_is_left_before_it_is_read(client, 
     event = await events.outcome("refused")
     assert (event.failure, event.crls) == ("too_much", ())
     assert not list(tmp_path.glob("state/indexes/*"))
+
+
+async def test_what_one_host_gives_for_certificates_is_bounded_together(client, server, tmp_path):
+    """Hundreds of distribution points of one CA, each below max_size, must not fill the disk; a copy of its own, and
+    what another host or the configuration has, goes on."""
+    lists = [list_of(CA, *range(500), at=now(), number=number) for number in range(1, 7)]
+    rules = {"allowed_hosts": ["127.0.0.1", "localhost"], "max_size": len(lists[-1]) + 10}
+    events = []
+    for number, data in enumerate(lists):
+        server.give(f"/{number}.crl", data)
+        named = source(server.url(f"/{number}.crl"), named_by="certificate", scope=f"{number}", rules=rules)
+        events.append(watch(client, named)[1])
+    outcomes = [await one.until(lambda _: True) for one in events]
+    refused = [event for event in outcomes if event.outcome == "refused"]
+    assert [event.outcome for event in outcomes].count("updated") == LISTS_OF_FULL_SIZE
+    assert {event.failure for event in refused} == {"too_much"}
+    assert len(list(tmp_path.glob("state/crls/*.crl"))) == LISTS_OF_FULL_SIZE
+    elsewhere = source(server.url("/5.crl", "localhost"), named_by="certificate", rules=rules)
+    await watch(client, elsewhere)[1].outcome("updated")
+    await watch(client, source(server.url("/5.crl"), rules=rules))[1].outcome("updated")
 
 
 async def test_huge_and_endless_answers_are_left(client, server):

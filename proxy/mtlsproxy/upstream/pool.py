@@ -94,8 +94,10 @@ class Upstream:
             connection.close()
         if server.open < self._max_connections:
             self._connect(server, borrower)
-        else:
-            self._wait(borrower)
+            return
+        if idle:  # none of which will do: the new one gets a place of theirs
+            idle[0].close()
+        self._wait(borrower)
 
     def _choose(self, borrower: Borrower) -> Server | None:
         """Whom to ask; None: the borrower has been told, or waits."""
@@ -121,8 +123,6 @@ class Upstream:
         server = self._balance.pick(with_room, borrower.client_key)
         if server.is_down:
             server.asked()
-        if borrower.wants_fresh and server.open >= self._max_connections:
-            server.idle[0].close()  # the new one gets its place
         return server
 
     def _why_nobody(self) -> str:
@@ -182,7 +182,10 @@ class Upstream:
 
     def _serve_waiting(self, server: Server) -> None:
         """Give what is free at `server` to those who wait."""
-        while self._waiting and (server.idle or server.open < self._max_connections) and server.may_be_asked:
+        for _ in range(len(self._waiting)):  # once for each: some may have to wait again
+            has_room = server.idle or server.open < self._max_connections
+            if not (self._waiting and has_room and server.may_be_asked):
+                break
             if server.is_down:
                 server.asked()
             self._lend_at(server, self._next_waiting())
@@ -213,16 +216,12 @@ class Upstream:
             connection.rest(self.settings.idle_timeout)
 
     def _give_on(self, connection: Lendable) -> None:
-        """To who waits longest, or to nobody."""
-        if not self._waiting or connection.outdated or connection.server.is_down or connection.is_stale:
-            connection.close()
-            return
-        borrower = self._next_waiting()
-        if borrower.wants_fresh:
-            connection.close()
-            self._wait(borrower)
+        """To who waits longest, where it is fit for them; else its place is what they get."""
+        fit = not (connection.outdated or connection.server.is_down or connection.is_stale)
+        if fit and self._waiting and not next(iter(self._waiting)).wants_fresh:
+            self._next_waiting().lent(connection)
         else:
-            borrower.lent(connection)
+            connection.close()
 
     def withdraw(self, connection: Lendable) -> None:
         """`connection` is about to end: it is lent to nobody any more."""

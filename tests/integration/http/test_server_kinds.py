@@ -16,7 +16,7 @@ from tests.integration.clients import request
 from tests.integration.harness import Tree, eventually
 from tests.integration.http.conftest import Serve
 from tests.integration.http.peers import OK, Listening, listening
-from tests.integration.http.test_failing_servers import counted, use
+from tests.integration.http.test_failing_servers import counted, said, use
 from tests.integration.upstream import Recorded, RecordingUpstream
 
 from mtlsproxy.upstream import addresses
@@ -139,8 +139,7 @@ def test_all_addresses_of_a_name_are_used_and_its_moves_followed(
         eventually(lambda: resolver.asked > asked + 2)
         assert [client.get().status for _ in range(4)] == [200] * 4
         assert len(upstream.requests) == moved
-    messages = [line["message"] for line in served.proxy.messages()]
-    assert [line for line in messages if "several.test cannot be looked up: Temporary failure" in line]
+    assert said(served.proxy, "several.test cannot be looked up: Temporary failure")
 
 
 def checked(path: str = "/health", **settings: Any) -> Tree:
@@ -174,9 +173,8 @@ def test_a_server_that_is_unwell_gets_no_requests_until_it_is_well(
         unwell.clear()
         assert eventually(lambda: client.get().status == 200)
         assert counted(served.proxy, "healthy") == {upstream.url: 1}
-    messages = [line["message"] for line in served.proxy.messages()]
-    assert f"server {upstream.url} of upstream recorder is unhealthy: it answers 500" in messages
-    assert f"server {upstream.url} of upstream recorder is healthy again" in messages
+    assert said(served.proxy, f"server {upstream.url} of upstream recorder is unhealthy: it answers 500")
+    assert said(served.proxy, f"server {upstream.url} of upstream recorder is healthy again")
     assert counted(served.proxy, "failures_total") == {}, "checks are no requests"
 
 

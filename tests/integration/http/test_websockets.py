@@ -90,6 +90,7 @@ def test_messages_of_all_sizes_pass_both_ways_and_the_handshake_says_who_it_is(c
         assert peer.request.headers["X-Client-Verify"] == "SUCCESS"
         assert peer.request.headers["X-Client-Id"] == "alice.clients.test"
         assert peer.request.headers["X-Forwarded-Proto"] == "https"
+        eventually(lambda: peer.close_code)
         assert (client.close_code, peer.close_code) == (1000, 1000)
         (line,) = served.proxy.access()
     assert (line["status"], line["reason"], line["path"]) == (101, None, "/chat")

@@ -207,11 +207,11 @@ async def test_a_cancelled_attempt_says_nothing(wheel: TimerWheel, full: int, ho
 async def test_an_address_at_which_nobody_answers_leaves_time_for_the_next(
     wheel: TimerWheel, server: socket.socket, full: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    resolves_to(monkeypatch, *[(socket.AF_INET, ("127.0.0.1", port)) for port in (full, port_of(server), full)])
-    for _ in range(3):  # whichever is first
-        _, outcome = attempt(wheel, "several.test", 80, 1.5)
-        with await outcome.word() as sock:
-            assert sock.getpeername() == server.getsockname()
+    # The first attempt begins at the second address.
+    resolves_to(monkeypatch, *[(socket.AF_INET, ("127.0.0.1", port)) for port in (port_of(server), full)])
+    _, outcome = attempt(wheel, "several.test", 80, 3.0)
+    with await outcome.word() as sock:
+        assert sock.getpeername() == server.getsockname()
 
 
 async def test_each_attempt_begins_at_another_address(wheel: TimerWheel, monkeypatch: pytest.MonkeyPatch) -> None:

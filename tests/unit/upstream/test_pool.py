@@ -9,7 +9,7 @@ import pytest
 
 from mtlsproxy.reasons import Reason
 from mtlsproxy.transport.stream import NullCounter, SocketStream, Stream
-from mtlsproxy.transport.wheel import TimerWheel
+from mtlsproxy.transport.wheel import TICK, TimerWheel
 from mtlsproxy.upstream import addresses
 from mtlsproxy.upstream.addresses import Address, Addresses
 from mtlsproxy.upstream.balance import RoundRobin
@@ -443,6 +443,21 @@ async def test_who_wants_a_fresh_connection_gets_one_though_others_rest(pool: Po
     assert silent(again), "a used one will not do"
     two.end()
     assert await got(again) is not two
+
+
+async def test_who_wants_a_fresh_connection_waits_for_it_without_spinning(pool: Pool) -> None:
+    """Though connections rest that will not do."""
+    upstream = pool.upstream(max_connections=3)
+    lent = [await borrowed(upstream) for _ in range(3)]
+    for connection in lent[:2]:
+        upstream.give_back(connection)
+    borrower = Borrower()
+    borrower.wants_fresh = True
+    upstream.lend(borrower)
+    await asyncio.sleep(3 * TICK)
+    assert silent(borrower)
+    lent[0].end()
+    assert await got(borrower) not in lent
 
 
 async def test_who_waits_for_a_busy_server_gets_one_that_has_come_back(pool: Pool) -> None:

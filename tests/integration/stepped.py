@@ -35,6 +35,18 @@ class SteppedClient:
             if said := self.flight():
                 return said
 
+    def say(self, data: bytes) -> None:
+        """Over TLS, once the client's part of the handshake is sent."""
+        self.tls.write(data)
+        self.raw.sendall(self._outgoing.read())
+
+    def hear(self) -> bytes:
+        """The next plaintext; session tickets are none."""
+        while True:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                return self.tls.read(65536)
+            assert self.receive(), "the server ended the connection"
+
     def alert(self) -> str:
         """The name of the alert that the server ends with."""
         try:

@@ -27,7 +27,7 @@ Examples:
   mtlsproxy run /etc/mtlsproxy/mtlsproxy.yaml >> access.log
 
 \b
-Signals: SIGTERM and SIGINT drain and stop; SIGHUP reloads; SIGUSR1 reopens the logs.
+Signals: SIGTERM and SIGINT drain and stop, a second one at once; SIGHUP reloads; SIGUSR1 reopens the logs.
 Exit status: 0 stopped as asked; 2 the configuration or a file that it names is wrong, or an address is taken."""
 )
 @click.argument("config", type=click.Path(path_type=Path))

@@ -236,8 +236,8 @@ class ClientConnection(ABC):
 
     def drain(self) -> None:
         """The listener is to end: after the answer under way; a client between two requests gets a moment for one that
-        is on its way already, and is then told."""
-        if self._exchange is None and not self._standing.asking:
+        is on its way already, and is then told. One within a request's headers has their time."""
+        if self.is_idle and not self._standing.asking:
             self._timer.start(DRAIN_GRACE)
 
     def make_room(self) -> None:

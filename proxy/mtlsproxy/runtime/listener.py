@@ -25,6 +25,7 @@ from mtlsproxy.telemetry.metrics import Metrics
 from mtlsproxy.telemetry.refusals import RefusalLog
 from mtlsproxy.tls.acceptor import Acceptor, AcceptorSettings, Established, FailedHandshake
 from mtlsproxy.tls.proxy_header import PARSERS, ProxyHeaderRule
+from mtlsproxy.tls.stream import TlsStream
 from mtlsproxy.transport.wheel import TimerWheel
 from mtlsproxy.verdict.judge import Verdict
 from mtlsproxy.x509.certificate import Certificate, MalformedCertificate, parse_certificate, serial_hex
@@ -83,6 +84,9 @@ class ListenerRuntime:
         self._chains = Chains()
         self._keys_due = snapshot.contexts.keys_due
         self._idle: list[tuple[float, ClientConnection]] = []
+        self._unjudged: set[TlsStream] = set()
+        """Connections whose verdict waits for an answer from elsewhere."""
+        self._retired = False
         name = config.name
         self.acceptor = Acceptor(
             loop,
@@ -163,12 +167,27 @@ class ListenerRuntime:
                 await asyncio.sleep(0)
 
     def retire(self) -> None:
-        """Accept no more, and let connections end after the answer under way."""
+        """Accept no more, and let connections end after the answer under way; handshakes go on, to one answer."""
+        self._retired = True
         self._sweeper.close()
         self.acceptor.close()
         self.service.draining = True
         for connection in list(self.service.connections):
             connection.drain()
+
+    @property
+    def busy(self) -> bool:
+        """Whether anybody is here still."""
+        return bool(self.service.connections or self._unjudged or self.acceptor.handshakes)
+
+    def kill(self) -> None:
+        """End every connection now."""
+        for handshake in list(self.acceptor.handshakes):
+            handshake.cut_off()
+        for stream in self._unjudged:
+            stream.abort()
+        for connection in list(self.service.connections):
+            connection.kill()
 
     def listen(self, sock: socket.socket) -> None:
         address = sock.getsockname()
@@ -186,11 +205,13 @@ class ListenerRuntime:
 
     def _judge(self, connection: Established) -> None:
         """Hand a connection over to HTTP as soon as its verdict wants nothing more."""
+        self._unjudged.discard(connection.stream)
         if connection.stream.closed:
             return  # its end was told to the handshake, which still holds the socket
         verdict = self.snapshot.rules.judge(connection.presented)
         if verdict.wanted:
             connection.stream.pause_reading()
+            self._unjudged.add(connection.stream)
             self.service.resolve(verdict.wanted, functools.partial(self._judge, connection))
             return
         if connection.resumed and verdict.reason in (Reason.UNTRUSTED_ISSUER, Reason.NO_CERTIFICATE):
@@ -204,7 +225,10 @@ class ListenerRuntime:
         else:
             self._handshake(verdict.reason, connection.version).value += 1
         self._count_revocation(verdict)
-        Downstream(self.service, connection, self._visitor(verdict)).start()
+        downstream = Downstream(self.service, connection, self._visitor(verdict))
+        downstream.start()
+        if self._retired:
+            downstream.drain()
 
     def failed(self, failure: FailedHandshake) -> None:
         """Say who was refused: OpenSSL ended the handshake, and no request will come to say it in an answer."""

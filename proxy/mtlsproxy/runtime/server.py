@@ -1,6 +1,7 @@
 """The process: everything is loaded and bound before anything listens; signals; drain."""
 
 import asyncio
+import contextlib
 import dataclasses
 import gc
 import logging
@@ -78,6 +79,7 @@ class Proxy:
         self._start_admin = start_admin
         self._admin: AdminHandle | None = None
         self._stopping = asyncio.Event()
+        self._at_once = asyncio.Event()
         self.metrics = Metrics()
         self.wheel = TimerWheel(self.loop)
         self.serving = False
@@ -238,13 +240,20 @@ class Proxy:
     # -- run and stop ----------------------------------------------------------------------------------------------
 
     async def run_until_stopped(self) -> None:
-        """Until SIGTERM or SIGINT; then drain. SIGHUP reloads, SIGUSR1 reopens the logs."""
+        """Until SIGTERM or SIGINT; then drain, until another. SIGHUP reloads, SIGUSR1 reopens the logs."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            self.loop.add_signal_handler(number, self._stopping.set)
+            self.loop.add_signal_handler(number, self.ask_to_stop)
         self.loop.add_signal_handler(signal.SIGUSR1, self.logs.reopen)
         self.loop.add_signal_handler(signal.SIGHUP, self.reloader.reload_soon)
         await self._stopping.wait()
         await self.stop()
+
+    def ask_to_stop(self) -> None:
+        """Who asks a second time does not want to wait any longer."""
+        if self._stopping.is_set() and not self._at_once.is_set():
+            log.warning("asked to stop again: what is in flight is cut off")
+            self._at_once.set()
+        self._stopping.set()
 
     async def stop(self) -> None:
         """Readiness fails first; then listeners close, what is in flight gets `shutdown.drain`, the rest is ended."""
@@ -255,13 +264,13 @@ class Proxy:
         if shutdown.delay:
             for listener in self.listeners.values():
                 listener.service.draining = True  # answers say Connection: close: clients come back elsewhere
-            await asyncio.sleep(shutdown.delay)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._at_once.wait(), shutdown.delay)
         for listener in self.listeners.values():
             listener.retire()
         await self._wait_for_connections(shutdown.drain)
         for listener in self._all_listeners():
-            for connection in list(listener.service.connections):
-                connection.kill()
+            listener.kill()
         # Not before: who comes meanwhile, and who is still served, may need an answer or a list.
         await self.feeds.close()
         self.pools.close()
@@ -273,13 +282,13 @@ class Proxy:
         self.logs.close(_LOG_FLUSH)
 
     def _all_listeners(self) -> list[ListenerRuntime]:
-        self._retired = [listener for listener in self._retired if listener.service.connections]
+        self._retired = [listener for listener in self._retired if listener.busy]
         return [*self.listeners.values(), *self._retired]
 
     async def _wait_for_connections(self, seconds: float) -> None:
         deadline = self.loop.time() + seconds
-        while any(listener.service.connections for listener in self._all_listeners()):
-            if self.loop.time() > deadline:
+        while any(listener.busy for listener in self._all_listeners()):
+            if self.loop.time() > deadline or self._at_once.is_set():
                 return
             await asyncio.sleep(0.02)
 

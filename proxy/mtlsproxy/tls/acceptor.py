@@ -109,6 +109,8 @@ class Acceptor:
         self._received = received
         self._sent = sent
         self._sockets: list[socket.socket] = []
+        self.handshakes: set[Handshake] = set()
+        """Under way, from accept on."""
         self._accepting = False
         self._retry: asyncio.TimerHandle | None = None
         self._in_slots: dict[Handshake, float] = {}
@@ -129,7 +131,9 @@ class Acceptor:
         self._loop.add_reader(sock.fileno(), self._on_acceptable, sock)
 
     def close(self) -> None:
-        """Stop accepting for good; connections live on."""
+        """Stop accepting for good; connections and handshakes live on."""
+        for sock in self._sockets:
+            self._on_acceptable(sock)  # whom the kernel has let in already would be reset
         self._pause()
         if self._retry is not None:
             self._retry.cancel()
@@ -137,6 +141,8 @@ class Acceptor:
         for sock in self._sockets:
             sock.close()
         self._sockets.clear()
+        for handshake in self.handshakes:
+            handshake.hurry()
 
     def _pause(self) -> None:
         if self._accepting:

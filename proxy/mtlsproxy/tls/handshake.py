@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _MAX_HELLO_BYTES = MAX_CLIENT_HELLO + 5 * MAX_RECORDS
 """On the wire, record headers included; more is not even looked at."""
 
+LAST_HELLO = 0.5
+"""Seconds for a ClientHello that is on its way when the listener ends."""
+
 _ALERT_RECORD = b"\x15\x03\x01\x00\x02\x02"
 _ALERT_DECODE_ERROR = _ALERT_RECORD + b"\x32"
 
@@ -77,6 +80,7 @@ class Handshake:
 
     def start(self) -> None:
         self._raw.handler = self
+        self._acceptor.handshakes.add(self)
         self._timer.start(self._acceptor.settings.client_hello_timeout)
         self._raw.resume_reading()
 
@@ -210,6 +214,15 @@ class Handshake:
         stream = TlsStream(self._raw, tls, self._incoming, self._outgoing)
         self._acceptor.established(self, stream, context, presented_chain(tls), seconds)
 
+    def hurry(self) -> None:
+        """The listener has ended: who is silent until now is not waited for as long as others."""
+        if self.hello is None:
+            self._timer.start(min(LAST_HELLO, self._acceptor.settings.client_hello_timeout))
+
+    def cut_off(self) -> None:
+        """The proxy ends now."""
+        self._fail(Reason.HANDSHAKE_TIMEOUT, "the handshake was not complete when the proxy stopped")
+
     def give_way(self) -> None:
         """Others wait for a slot, and this client has been silent longest."""
         self._fail(Reason.HANDSHAKE_TIMEOUT, "the client was silent while others waited to shake hands")
@@ -237,6 +250,7 @@ class Handshake:
 
     def _leave(self) -> None:
         self._done = True
+        self._acceptor.handshakes.discard(self)
         self._timer.close()
         self._hello_bytes = b""
         if self._in_slot:

@@ -63,9 +63,9 @@ def read_denials(folder: Path, at: datetime) -> tuple[Denial, ...] | None:
     """Those that still count; None where there is no file. Raises DenialsError: they must not be forgotten."""
     file = folder / FILE
     try:
-        readable_folder(folder)
         with file.open("rb") as stream:
             data = stream.read(_MAX_FILE_SIZE + 1)
+        readable_folder(folder)
     except FileNotFoundError:
         return None
     except CacheError as error:

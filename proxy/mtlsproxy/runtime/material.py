@@ -11,6 +11,7 @@ from pathlib import Path
 from mtlsproxy.config.errors import ConfigErrors, ConfigWarning
 from mtlsproxy.config.load import LoadedConfig
 from mtlsproxy.config.model import Config, Listener, Revocation
+from mtlsproxy.fetch.cache import CacheError, readable_folder
 from mtlsproxy.revocation.crl import Crl
 from mtlsproxy.revocation.crlset import CrlSet, Problem
 from mtlsproxy.revocation.sources import load_sources
@@ -175,8 +176,10 @@ def _denials(config: Config, report: Report, at: datetime) -> tuple[Denial, ...]
             report.error("state_dir", "is required here: there is no home directory to keep denials in")
         return ()
     try:
+        if config.admin.token_file is not None:
+            readable_folder(folder)  # also where there is no file: somebody may have removed it
         return read_denials(folder, at) or ()
-    except DenialsError as error:
+    except (DenialsError, CacheError) as error:
         report.error("state_dir", error.detail)
         return ()
 

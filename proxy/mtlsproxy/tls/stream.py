@@ -103,7 +103,8 @@ class TlsStream:
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as error:
-            self._error = error  # the peer's alert, say: a reset behind it would be the lesser news
+            # The peer's alert, say: a reset behind it would be the lesser news. Its traceback leads back here.
+            self._error = error.with_traceback(None)
             if self._outgoing.pending:
                 self._raw.write(self._outgoing.read())  # the alert that says why
             self._closing = True

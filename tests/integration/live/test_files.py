@@ -434,6 +434,18 @@ def test_damaged_denials_keep_the_proxy_from_starting_and_check_says_so(
     assert "denials.json" in checked.stderr
 
 
+def test_a_state_folder_that_others_can_write_to_keeps_the_proxy_from_starting(
+    run: Run, live_config: Tree, tmp_path: Path
+) -> None:
+    """Whoever can remove the file of denials lifts them all: also where there is none it is not believed."""
+    (tmp_path / "state").mkdir(mode=0o700)
+    (tmp_path / "state").chmod(0o777)
+    with pytest.raises(ConfigErrors, match="chmod go-w"):
+        run(live_config)
+    (tmp_path / "state").chmod(0o700)
+    assert run(live_config).status
+
+
 def test_a_missing_or_broken_deny_file_keeps_the_proxy_from_starting(
     live_config: Tree, run: Run, tmp_path: Path
 ) -> None:

@@ -21,7 +21,7 @@ The rooms, in the order in which a connection meets them (imports go the other w
     config      the configuration file as a frozen model
     reasons     the fixed vocabulary of refusals
 
-`devpki`, beside them, is the development CA.
+`devpki`, beside them, is the development CA; `probe` asks other servers what they want of their clients.
 
 x509, revocation, identity, access and verdict are pure: no socket, no clock, no file. Time is a parameter, and a
 refusal is a value that says why.

@@ -13,7 +13,8 @@ _DER = 2  # _ssl.ENCODING_DER
 _TLS13 = 0x0304
 _NAMES = {0x0303: "TLSv1.2", _TLS13: "TLSv1.3"}
 
-_set_callback: Callable[[ssl.SSLContext, object], None] = vars(_ssl._SSLContext)["_msg_callback"].__set__
+set_message_callback: Callable[[ssl.SSLContext, object], None] = vars(_ssl._SSLContext)["_msg_callback"].__set__
+"""`(connection, direction, version, content type, message type, bytes)`; an exception in it leaves the handshake."""
 
 
 class Presented:
@@ -50,7 +51,7 @@ def watch(context: ssl.SSLContext) -> Presented:
     def callback(conn: object, direction: str, version: int, content: int, kind: int, data: bytes) -> None:
         presented(conn, direction, version, content, kind, data)
 
-    _set_callback(context, callback)
+    set_message_callback(context, callback)
     return presented
 
 

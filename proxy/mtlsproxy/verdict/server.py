@@ -3,6 +3,7 @@
 Clients are asked who they are; of a server it is known who it has to be.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -44,6 +45,9 @@ def judge_server(presented: Sequence[bytes], trust: Trust, name: str, at: dateti
     """
     verdict = judge(presented, (trust,), at)
     leaf = verdict.leaf
+    if verdict.reason is Reason.UNTRUSTED_ISSUER:
+        failed = dataclasses.replace(_first_failed(verdict.checks), fix=_whom_to_trust(trust))
+        return _refused(verdict, verdict.checks, f"is not accepted ({verdict.reason}): {verdict.detail}", failed)
     if leaf is None or (verdict.reason is not None and verdict.reason not in _OF_REVOCATION):
         return _refused(verdict, verdict.checks, f"is not accepted ({verdict.reason}): {verdict.detail}")
     hostname = check_server_name(leaf, name)
@@ -60,11 +64,24 @@ def judge_server(presented: Sequence[bytes], trust: Trust, name: str, at: dateti
 
 
 def _refused(verdict: Verdict, checks: tuple[Check, ...], words: str, failed: Check | None = None) -> ServerVerdict:
-    if failed is None:
-        failed = next(check for check in checks if check.result is Result.FAIL)
+    failed = failed or _first_failed(checks)
     leaf = verdict.leaf
     shown = f" ({describe(leaf)})" if leaf is not None else ""
     return ServerVerdict(leaf, failed, f"the server's certificate {words}{shown}", checks, None)
+
+
+def _first_failed(checks: tuple[Check, ...]) -> Check:
+    return next(check for check in checks if check.result is Result.FAIL)
+
+
+def _whom_to_trust(trust: Trust) -> str:
+    """What a client would be told names a truststore, and settings that servers have not."""
+    names = [anchor.subject or "(empty subject)" for anchor in trust.truststore.anchors]
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return (
+        f"have the server send the CA certificates above its own; trusted are: {'; '.join(names[:_SHOWN])}{more}; "
+        "another CA that is to be trusted belongs into the upstream's tls.trust_anchors"
+    )
 
 
 def describe(certificate: Certificate) -> str:

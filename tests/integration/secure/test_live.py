@@ -2,12 +2,19 @@
 
 import json
 import shutil
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from tests.integration.certificates import Identity, anchor_file, identity, issue
 from tests.integration.clients import VERSIONS
 from tests.integration.harness import Tree, eventually
@@ -148,6 +155,18 @@ def test_a_key_that_does_not_fit_is_refused_and_the_old_pair_stays(
     assert "does not match the certificate" in said[0]
 
 
+def test_a_key_with_a_password_is_read_with_its_file(
+    serve: Serve, to_tls: Tree, onward: Onward, upstream: RecordingUpstream
+) -> None:
+    key = load_pem_private_key((onward.folder / "own.key").read_bytes(), None)
+    sealed = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+    replace(onward.folder / "own.key", sealed)
+    replace(onward.folder / "own.pass", b"secret\n")
+    to_tls["upstreams"]["recorder"]["tls"]["private_key_password_file"] = "own.pass"
+    assert serve().get().status == 200
+    assert shown(upstream) == ["first"]
+
+
 @pytest.fixture
 def own_anchors(to_tls: Tree, tmp_path: Path, authority: Authority) -> Path:
     """A copy that a test changes."""
@@ -172,6 +191,22 @@ def test_a_trust_anchor_that_goes_takes_its_servers_along(
         identity(authority.folder, issue("new", other, sans=host_names(NAME), eku=[SERVER_AUTH]))
     )
     assert served.get().status == 200
+
+
+def test_trust_anchors_that_cannot_be_read_any_more_leave_the_old_ones_in_force(
+    serve: Serve, own_anchors: Path, upstream: RecordingUpstream, authority: Authority
+) -> None:
+    """Neither the system's take their place, nor none."""
+    served = serve()
+    own_anchors.unlink()
+    eventually(lambda: served.proxy.series("config_reloads_total").get(("failure",), 0) >= 1)
+    assert served.get().status == 200
+    stranger = issue("Stranger CA", ca=True)
+    upstream.context = server_context(authority.server(by=[stranger]))
+    for connection in list(upstream.open):
+        connection.shutdown(socket.SHUT_RDWR)
+    eventually(lambda: not served.proxy.series("upstream_connections"))
+    assert served.get().status == 502
 
 
 @pytest.fixture

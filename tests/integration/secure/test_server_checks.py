@@ -94,6 +94,16 @@ def test_a_certificate_that_does_not_pass_is_refused_and_named(
     assert served.said("to mend it").startswith(f"upstream recorder, {upstream.url}: the server's certificate")
 
 
+def test_the_systems_cas_count_for_nothing(
+    serve: Serve, authority: Authority, upstream: RecordingUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However OpenSSL is told about them."""
+    other = issue("Public CA", ca=True)
+    monkeypatch.setenv("SSL_CERT_FILE", str(anchor_file(authority.folder, other)))
+    upstream.context = server_context(authority.server(by=[other]))
+    assert "(untrusted_issuer)" in refused(serve())
+
+
 @pytest.mark.parametrize(
     ("names", "asked", "seen"),
     [
@@ -152,7 +162,8 @@ def test_an_intermediate_may_be_the_trust_anchor(
 ) -> None:
     between = issue("Upstream Issuing CA", authority.ca, ca=True)
     upstream.context = server_context(authority.server(by=[between]))
-    to_tls["upstreams"]["recorder"]["tls"]["trust_anchors"] = [str(anchor_file(authority.folder, between))]
+    others = issue("Another CA", ca=True)
+    to_tls["upstreams"]["recorder"]["tls"]["trust_anchors"] = [str(anchor_file(authority.folder, others, between))]
     assert serve().get().status == 200
 
 

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
 import socket
 import ssl
+import weakref
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -106,8 +108,13 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Identity:
     return identity(folder, issue("server", CA, sans=[x509.DNSName(NAME)], eku=[SERVER_AUTH]))
 
 
-async def serve(peer: socket.socket, who: Identity, piece: int = 65536) -> ssl.SSLObject:
-    """The server's side of a handshake, sent in pieces of so many bytes."""
+async def serve(peer: socket.socket, who: Identity, piece: int = 65536, *, refused: bool = False) -> None:
+    """The server's side of a handshake, sent in pieces of so many bytes. refused: it is told so."""
+    with pytest.raises(ssl.SSLError, match="ALERT") if refused else contextlib.nullcontext():
+        await _serve(peer, who, piece)
+
+
+async def _serve(peer: socket.socket, who: Identity, piece: int) -> None:
     loop = asyncio.get_running_loop()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(who.certificate, who.key)
@@ -125,7 +132,7 @@ async def serve(peer: socket.socket, who: Identity, piece: int = 65536) -> ssl.S
             if piece < 100:
                 await asyncio.sleep(0)
         if done:
-            return tls
+            return
         received = await loop.sock_recv(peer, 65536)
         assert received, "the proxy ended the handshake"
         incoming.write(received)
@@ -197,6 +204,31 @@ async def test_a_cancelled_handshake_says_nothing(wheel: TimerWheel, good: Ident
     with contextlib.suppress(ConnectionError):
         while await asyncio.get_running_loop().sock_recv(attempt.peer, 65536):
             pass  # until it is seen to have ended
+    attempt.peer.close()
+
+
+@pytest.mark.parametrize("trusted_ca", [True, False])
+async def test_a_handshake_that_has_ended_keeps_nothing(
+    wheel: TimerWheel, good: Identity, tmp_path: Path, trusted_ca: bool
+) -> None:
+    """Without the help of a collection: it holds certificates and OpenSSL's buffers."""
+    attempt = Attempt(wheel, None if trusted_ca else trusted(ca=OTHER))
+    ended = weakref.ref(attempt.securing._tls)
+    del attempt.securing
+    gc.disable()
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(serve(attempt.peer, good, refused=not trusted_ca))
+            word = await attempt.word()
+        assert isinstance(word, SecureStream) is trusted_ca
+        if trusted_ca:
+            word.abort_before_start()
+        await asyncio.sleep(0.02)
+        attempt.words.said.clear()
+        del word
+        assert ended() is None
+    finally:
+        gc.enable()
     attempt.peer.close()
 
 

@@ -126,3 +126,11 @@ def test_whatever_a_server_presents_is_a_refusal_unless_it_is_good(extra: list[b
     presented = [GOOD.certificate.der, *extra] if first else extra
     verdict = judge_server(presented, servers(), NAME, NOW)
     assert (verdict.failed is None) == (presented == [GOOD.certificate.der])
+
+
+def test_the_mend_of_a_server_that_nobody_knows_names_settings_that_there_are() -> None:
+    failed = judged(server(OTHER)).failed
+    assert failed is not None
+    assert "trusted are: CN=Root; another CA" in failed.fix
+    assert "tls.trust_anchors" in failed.fix
+    assert "intermediates" not in failed.fix

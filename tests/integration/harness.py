@@ -74,6 +74,19 @@ class Observed:
             body: bytes = answer.read()
             return body
 
+    def json(self, path: str) -> Tree:
+        found: Tree = json.loads(self.admin(path))
+        return found
+
+    def post(self, path: str, said: object, token: str) -> Tree:
+        """The answer to a call that changes something."""
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        url = f"http://127.0.0.1:{self.admin_port}{path}"
+        request = urllib.request.Request(url, json.dumps(said).encode(), headers, method="POST")
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            found: Tree = json.loads(answer.read())
+            return found
+
     def series(self, name: str) -> dict[tuple[str, ...], float]:
         """The non-zero series of `mtlsproxy_name`: label values, in the order of interfaces.md, to the value."""
         order = LABELS[name.removesuffix("_count").removesuffix("_sum")]
@@ -206,7 +219,7 @@ class RunningCommand(Observed):
 def running_command(config: Tree, folder: Path) -> Iterator[RunningCommand]:
     """The installed command with `config`, once it is ready. One listener; it gets a free port."""
     port, admin_port = free_port(), free_port()
-    config = config | {"admin": {"bind": f"127.0.0.1:{admin_port}"}}
+    config = config | {"admin": config.get("admin", {}) | {"bind": f"127.0.0.1:{admin_port}"}}
     config["listeners"] = [config["listeners"][0] | {"bind": f"127.0.0.1:{port}"}]
     file = folder / "command.yaml"
     file.write_text(yaml.safe_dump(config, sort_keys=False))

@@ -3,19 +3,24 @@
 import asyncio
 import os
 import sys
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from mtlsproxy.admin.source import StatusSource
 from mtlsproxy.config.errors import ConfigErrors
 from mtlsproxy.config.load import load_config
 from mtlsproxy.config.model import Config
 from mtlsproxy.runtime.material import Material, load_material
 from mtlsproxy.runtime.server import AdminHandle, Proxy
-from mtlsproxy.runtime.status import Status
 from mtlsproxy.telemetry.logs import LogError
 from mtlsproxy.transport.loop import new_event_loop
+
+if TYPE_CHECKING:
+    from mtlsproxy.workers.supervisor import Supervisor
 
 BAD_CONFIGURATION = 2
 
@@ -45,7 +50,9 @@ def command(config: Path) -> None:
 
 
 async def serve(material: Material) -> None:
-    async def start_admin(config: Config, status: Status) -> AdminHandle:
+    """One process, or a supervisor with several workers, until it is told to stop."""
+
+    async def start_admin(config: Config, status: StatusSource) -> AdminHandle:
         from mtlsproxy.admin import server
 
         try:
@@ -53,9 +60,25 @@ async def serve(material: Material) -> None:
         except server.AdminError as error:
             raise ConfigErrors([material.loaded.error(error.key, error.detail)]) from error
 
-    proxy = Proxy(material, start_admin)
+    proxy = _proxy(material, start_admin)
     await proxy.start()
     await proxy.run_until_stopped()
+
+
+def _proxy(
+    material: Material, start_admin: Callable[[Config, StatusSource], Awaitable[AdminHandle]]
+) -> "Proxy | Supervisor":
+    count = worker_count(material.loaded.config)
+    if count == 1:
+        return Proxy(material, start_admin)
+    from mtlsproxy.workers.supervisor import Supervisor
+
+    return Supervisor(material, start_admin, count)
+
+
+def worker_count(config: Config) -> int:
+    """`workers`; auto is one a core that this process may use."""
+    return len(os.sched_getaffinity(0)) if config.workers == "auto" else config.workers
 
 
 def fail(message: str) -> None:

@@ -18,10 +18,6 @@ def _given(value: object) -> bool:
     return value is not None and value != [] and value != ""
 
 
-def _above_one(value: object) -> bool:
-    return value == "auto" or (isinstance(value, int) and value > 1)
-
-
 NOT_YET: tuple[tuple[str, Callable[[object], bool], str], ...] = (
     ("listeners[].bind", _begins("fd:"), "sockets from systemd; write host:port"),
     ("listeners[].protocols[]", _is("h2"), "HTTP/2; write [http/1.1]"),
@@ -30,7 +26,6 @@ NOT_YET: tuple[tuple[str, Callable[[object], bool], str], ...] = (
     ("admin.metrics_bind", _begins("fd:"), "sockets from systemd; write host:port"),
     ("logging.audit", _given, "the audit log; leave it null"),
     ("user", _given, "dropping privileges; start the proxy as this user"),
-    ("workers", _above_one, "several workers; leave it at 1"),
 )
 """(key; does a value ask for the feature; the feature, what to write instead). `[]` is each item, `*` each name."""
 

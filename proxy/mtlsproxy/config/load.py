@@ -8,7 +8,7 @@ from mtlsproxy.config.errors import ConfigError, ConfigErrors
 from mtlsproxy.config.matchers import DenyEntry
 from mtlsproxy.config.parse import LoadedConfig, parse_config
 
-__all__ = ["MAX_FILE_SIZE", "LoadedConfig", "UnreadableFile", "load_config", "load_deny_file"]
+__all__ = ["MAX_FILE_SIZE", "LoadedConfig", "UnreadableFile", "load_config", "load_deny_file", "reread_config"]
 
 MAX_FILE_SIZE = 16 << 20
 """Bytes; a thousand routes of a hundred entries are four million."""
@@ -28,6 +28,11 @@ def load_config(path: Path, environ: Mapping[str, str]) -> LoadedConfig:
         data = _read(path)
     except UnreadableFile as error:
         raise ConfigErrors([ConfigError(str(path), 1, 1, "", error.detail)]) from error
+    return reread_config(path, data, environ)
+
+
+def reread_config(path: Path, data: bytes, environ: Mapping[str, str]) -> LoadedConfig:
+    """As `load_config`, of a file whose bytes another process has read."""
     # Not resolve(): a mounted Kubernetes volume is a symlink, and its neighbours are found beside the link.
     return parse_config(data, str(path), path.absolute().parent, environ)
 

@@ -20,11 +20,12 @@ from mtlsproxy.config.weaknesses import warnings
 class LoadedConfig:
     """A configuration that may start, with the way back to its lines.
 
-    sha256: of the file's bytes, lower-case hexadecimal. warnings: weaker choices, in the file's order.
+    data: the file's bytes. sha256: of them, lower-case hexadecimal. warnings: weaker choices, in the file's order.
     """
 
     config: Config
     document: Document
+    data: bytes
     sha256: str
     warnings: tuple[ConfigWarning, ...]
 
@@ -55,7 +56,7 @@ def parse_config(data: bytes, file: str, folder: Path, environ: Mapping[str, str
         raise ConfigErrors(errors) from None
     if errors:
         raise ConfigErrors(errors)
-    return LoadedConfig(config, document, hashlib.sha256(data).hexdigest(), tuple(warnings(config, document)))
+    return LoadedConfig(config, document, data, hashlib.sha256(data).hexdigest(), tuple(warnings(config, document)))
 
 
 def decoded(data: bytes, file: str) -> str:

@@ -10,6 +10,7 @@ cache        last good copies on disk
 indexing     lists to index files, index files to mapped lists
 messages     what the proxy and the helper process say to each other
 helper       the helper process: fetches, verifies, indexes
+link         the helper as a process: started, spoken to, listened to
 client       the proxy's side of it
 once         a URL looked at once, without a proxy
 ocsp_client  OCSP answers, asked for once and kept until they end

@@ -1,27 +1,23 @@
-"""The proxy's side of the helper process. Nothing here waits for the disk longer than it takes to map a file.
-
-The helper is started at the first need, and again, ever later, whenever it ends; it then resumes from its disk.
-"""
+"""The proxy's side of the helper process. Nothing here waits for the disk longer than it takes to map a file."""
 
 import asyncio
 import logging
-import os
-import sys
-from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from mtlsproxy.fetch import messages
 from mtlsproxy.fetch.cache import private_folder
 from mtlsproxy.fetch.indexing import map_index
-from mtlsproxy.fetch.messages import MAX_LINE, CrlUrl, Outcome, Report
+from mtlsproxy.fetch.link import HelperProcess, MakeLink
+from mtlsproxy.fetch.messages import CrlUrl, Outcome, Report
 from mtlsproxy.revocation.crl import Crl
 from mtlsproxy.revocation.errors import CrlError
 from mtlsproxy.revocation.sources import LoadedCrls, SourceError, load_sources
+
+log = logging.getLogger(__name__)
 
 SMALL = 256 * 1024
 """Octets of CRL files up to which they are parsed here, in some milliseconds: a start need not wait for a process."""
@@ -32,14 +28,7 @@ LOAD_ATTEMPTS = 2
 LOAD_WITHIN = 120.0
 """Seconds for reading files, which takes some for a million entries: a helper that hangs must not hold up reloads."""
 
-RESTART_AT_MOST = 30.0
-"""Seconds between two starts of a helper that keeps ending."""
-
 _MAP_AGAIN = 5.0  # seconds until the server is asked again for a list whose index could not be mapped
-_STEADY = 60.0  # seconds of life after which an end counts as the first again
-_END_WITHIN = 2.0  # seconds for the helper to end by itself; it keeps nothing that a kill would harm
-_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "LD_LIBRARY_PATH")
-log = logging.getLogger(__name__)
 
 
 class HelperFailed(Exception):
@@ -140,21 +129,18 @@ class Subscription:
 class FetchClient:
     """Belongs to one event loop; `close` it. folder: state_dir, or `cache.default_folder`."""
 
-    def __init__(self, folder: Path, *, restart_after: float = 0.5) -> None:
-        """restart_after: seconds until the helper is first started again. Raises CacheError."""
-        self._folder = private_folder(folder)
-        self._restart_after = restart_after
+    def __init__(self, folder: Path, make_link: MakeLink = HelperProcess) -> None:
+        """Raises CacheError."""
         self._subscriptions: dict[int, Subscription] = {}
         self._loads: dict[int, _Load] = {}
         self._numbers = 0
-        self._process: Process | None = None
-        self._keeper: asyncio.Task[None] | None = None
         self._closing = False
+        self._link = make_link(private_folder(folder), self)
 
     @property
     def helper_pid(self) -> int | None:
         """The helper's process id while it runs."""
-        return None if self._process is None or self._process.returncode is not None else self._process.pid
+        return self._link.helper_pid
 
     async def load_files(self, sources: Iterable[str | Path]) -> LoadedCrls:
         """Every CRL of files, folders and globs, as `revocation.sources.load_sources`, large ones off the loop.
@@ -185,22 +171,12 @@ class FetchClient:
         self._closing = True
         for subscription in list(self._subscriptions.values()):
             subscription.close()
-        if self._keeper is not None:
-            self._keeper.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._keeper
         self._fail_loads("ends with the proxy")
-        if self._process is not None:
-            await _end(self._process)
+        await self._link.close()
 
     def send(self, message: dict[str, Any]) -> None:
-        """To the helper, where it runs. Where it does not, it is started, and told all that is still wanted then."""
-        if self._closing:
-            return
-        if self._keeper is None:
-            self._keeper = asyncio.get_running_loop().create_task(self._keep())
-        elif self._process is not None and self._process.stdin is not None and not self._process.stdin.is_closing():
-            self._process.stdin.write(messages.encode(message))
+        """Called by subscriptions."""
+        self._link.send(message)
 
     def forget(self, number: int) -> None:
         """Called by subscriptions."""
@@ -219,9 +195,9 @@ class FetchClient:
         self.send(message)
         try:
             answered, _ = await asyncio.wait([load.answer], timeout=LOAD_WITHIN)
-            if not answered and self._process is not None and self._process.returncode is None:
+            if not answered:
                 log.error("the helper process was silent for %g s about CRL files, and is ended", LOAD_WITHIN)
-                self._process.kill()  # which fails this load, as any other end would
+                self._link.kill()  # which fails this load, as any other end would
             found = await load.answer
         finally:
             del self._loads[number]
@@ -233,55 +209,23 @@ class FetchClient:
             raise HelperFailed(f"an index that was just written cannot be mapped: {error}") from error
         return LoadedCrls(crls, tuple(map(Path, found["files"])), tuple(map(Path, found["ignored"])))
 
-    async def _keep(self) -> None:
-        """Keep a helper running."""
-        loop, wait = asyncio.get_running_loop(), self._restart_after
-        while True:
-            began = loop.time()
-            why = await self._live()
-            self._process = None
-            if loop.time() - began > _STEADY:
-                wait = self._restart_after
-            log.error("the helper process that fetches and reads CRLs %s; started again in %.1f s", why, wait)
-            self._fail_loads(why)
-            next_at = datetime.now(UTC) + timedelta(seconds=wait)
-            for subscription in self._subscriptions.values():
-                subscription.helper_ended(why, next_at)
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, RESTART_AT_MOST)
-
     def _fail_loads(self, why: str) -> None:
         for load in self._loads.values():
             if not load.answer.done():
                 load.answer.set_exception(HelperFailed(f"the helper process that reads CRL files {why}"))
 
-    async def _live(self) -> str:
-        """One helper from start to end; how it ended."""
-        try:
-            process = await _start(self._folder)
-        except OSError as error:
-            return f"cannot be started: {error.strerror}"
-        assert process.stdin is not None
-        self._process = process
-        wanted = [messages.subscribe_message(number, s.source) for number, s in self._subscriptions.items()]
-        wanted += [load.message for load in self._loads.values()]
-        process.stdin.writelines(map(messages.encode, wanted))
-        async with asyncio.TaskGroup() as group:
-            group.create_task(_log_errors(process))
-            group.create_task(self._listen(process))
-        code = await process.wait()
-        return f"was ended by signal {-code}" if code < 0 else f"ended with status {code}"
+    # -- what the link says ----------------------------------------------------------------------------------------
 
-    async def _listen(self, process: Process) -> None:
-        assert process.stdout is not None
-        try:
-            while line := await process.stdout.readline():
-                self._hear(messages.decode(line))
-        except (ValueError, KeyError, TypeError) as error:
-            log.error("the helper process says what nobody understands, and is ended: %r", error)
-            process.kill()
+    def helper_ended(self, why: str, next_at: datetime) -> None:
+        self._fail_loads(why)
+        for subscription in self._subscriptions.values():
+            subscription.helper_ended(why, next_at)
 
-    def _hear(self, message: dict[str, Any]) -> None:
+    def wanted(self) -> list[dict[str, Any]]:
+        subscribed = [messages.subscribe_message(number, s.source) for number, s in self._subscriptions.items()]
+        return subscribed + [load.message for load in self._loads.values()]
+
+    def hear(self, message: dict[str, Any]) -> None:
         match message["op"]:
             case "event":
                 subscription = self._subscriptions.get(message["id"])
@@ -291,8 +235,6 @@ class FetchClient:
                 load = self._loads.get(message["id"])
                 if load is not None and not load.answer.done():
                     load.answer.set_result(message)
-            case "log":
-                logging.getLogger(message["logger"]).log(message["level"], "%s", message["message"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,33 +243,6 @@ class _Load:
 
     message: dict[str, Any]
     answer: "asyncio.Future[dict[str, Any]]"
-
-
-async def _start(folder: Path) -> Process:
-    # Of the environment only what Python needs: no proxies, no secrets.
-    environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", "mtlsproxy.fetch", str(folder), str(os.getpid()),
-        stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=MAX_LINE, env=environment,
-    )  # fmt: skip
-
-
-async def _log_errors(process: Process) -> None:
-    assert process.stderr is not None
-    while line := await process.stderr.readline():
-        log.error("helper process: %s", line.decode("utf-8", "backslashreplace").rstrip())
-
-
-async def _end(process: Process) -> None:
-    """Close its stdin, which asks it to end; kill it when it does not."""
-    if process.stdin is not None:
-        process.stdin.close()
-    try:
-        async with asyncio.timeout(_END_WITHIN):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
 
 
 def _size(sources: Iterable[str]) -> int:

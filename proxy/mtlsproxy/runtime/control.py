@@ -68,15 +68,15 @@ class Control:
         Raises TooManyDenials with nothing changed, and DenialsError when it is in force and not on disk.
         """
         now = datetime.now(UTC)
-        wanted = _words(entry, truststore)
-        known = next((d for d in self._proxy.denials.active(now) if _words(d, d.truststore) == wanted), None)
+        wanted = words_of(entry, truststore)
+        known = next((d for d in self._proxy.denials.active(now) if words_of(d, d.truststore) == wanted), None)
         if known is not None:
             await self._proxy.denials.save(now)  # it may not be on disk yet
             return Denied(known, False, 0)
-        denial = _denial(entry, truststore, now, by)
+        denial = denial_of(entry, truststore, now, by)
         self._proxy.denials.enforce(denial)
         log.info("denial %s made by %s: %s", denial.id, by, wanted)
-        ended = self._end_connections(denial)
+        ended = self.end_connections(denial)
         try:
             await self._proxy.denials.save(now)
         finally:
@@ -88,10 +88,10 @@ class Control:
         """The denial that no longer counts; None: there is none of this id. Raises DenialsError with it in force."""
         lifted = await self._proxy.denials.lift(ident, datetime.now(UTC))
         if lifted is not None:
-            log.info("denial %s lifted by %s: %s", ident, by, _words(lifted, lifted.truststore))
+            log.info("denial %s lifted by %s: %s", ident, by, words_of(lifted, lifted.truststore))
         return lifted
 
-    def _end_connections(self, denial: Denial) -> int:
+    def end_connections(self, denial: Denial) -> int:
         """Judge those again whose client the entry matches, before all others; how many no longer pass."""
         matcher = compile_match(denial, Use.DENY)
         ended = 0
@@ -104,12 +104,12 @@ class Control:
         return ended
 
 
-def _denial(entry: DenyEntry, truststore: str | None, at: datetime, by: str) -> Denial:
+def denial_of(entry: DenyEntry, truststore: str | None, at: datetime, by: str) -> Denial:
     said = entry.model_dump(exclude_none=True) | ({} if truststore is None else {"truststore": truststore})
     return Denial.model_validate({**said, "id": secrets.token_hex(8), "created": at, "by": by})
 
 
-def _words(entry: DenyEntry, truststore: str | None) -> str:
+def words_of(entry: DenyEntry, truststore: str | None) -> str:
     """What is denied, in one line; equal for entries that are."""
     said = entry.model_dump(mode="json", include=set(DenyEntry.model_fields), exclude_none=True)
     return ", ".join(f"{key} {value}" for key, value in said.items()) + f"; truststore {truststore or '(all)'}"

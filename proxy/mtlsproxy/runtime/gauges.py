@@ -70,4 +70,3 @@ def crl_labels(truststore: str, crl: Crl) -> tuple[str, str, str]:
 
 def show_build(metrics: Metrics) -> None:
     metrics.build_info.state(mtlsproxy.__version__, platform.python_version(), ssl.OPENSSL_VERSION)
-    metrics.workers.cell().value = 1

@@ -8,26 +8,23 @@ not, such as a swapped Kubernetes `..data` link, a file on NFS, and a folder tha
 import asyncio
 import contextlib
 import logging
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from mtlsproxy.config.errors import ConfigErrors
-from mtlsproxy.config.load import LoadedConfig, load_config
+from mtlsproxy.config.load import LoadedConfig
 from mtlsproxy.config.model import Config
 from mtlsproxy.revocation.sources import LoadedCrls
 from mtlsproxy.runtime.gauges import count_refused_files
-from mtlsproxy.runtime.material import load_material
+from mtlsproxy.runtime.material import Material, load_material
 from mtlsproxy.runtime.snapshot import Plan, make_plan
 from mtlsproxy.runtime.watched import Signature, signature, watched_paths
-
-if TYPE_CHECKING:
-    from mtlsproxy.runtime.server import Proxy
+from mtlsproxy.telemetry.metrics import Metrics
 
 LOOK_EVERY = 0.5
 """Seconds between two looks at the files: with a reload's own time, a change is in force within a second."""
@@ -54,10 +51,47 @@ class Outcome:
         return not self.errors
 
 
+class Reloadable(Protocol):
+    """What a reload is put in force at: a proxy, or the supervisor of several."""
+
+    loop: asyncio.AbstractEventLoop
+    metrics: Metrics
+    ticket_secret: bytes
+
+    @property
+    def config(self) -> Config: ...
+
+    @property
+    def first_config(self) -> Config:
+        """The configuration at start, of which some parts stay in force until the end."""
+
+    @property
+    def material(self) -> Material: ...
+
+    @property
+    def generation(self) -> int: ...
+
+    @property
+    def watches(self) -> bool:
+        """Whether files are looked at."""
+
+    def read_config(self, file: Path) -> LoadedConfig:
+        """In a thread. Raises ConfigErrors."""
+
+    async def load_lists(self, sources: Sequence[str | Path]) -> LoadedCrls:
+        """CRL files, large ones off the loop. Raises SourceError, CrlError."""
+
+    def refresh(self) -> None:
+        """Ask for fetched lists again, now."""
+
+    async def adopt(self, plan: Plan) -> None:
+        """Put `plan` in force, whole. Raises ConfigErrors with what was in force still there."""
+
+
 class Reloader:
     """Reloads when asked, and when a file has changed. One reload at a time; requests meanwhile are one more."""
 
-    def __init__(self, proxy: "Proxy") -> None:
+    def __init__(self, proxy: Reloadable) -> None:
         self._proxy = proxy
         self._wanted = asyncio.Event()
         self._busy = asyncio.Lock()
@@ -69,14 +103,14 @@ class Reloader:
 
     def start(self) -> None:
         self._paths = watched_paths(self._proxy.config, self._file)
-        self._seen = self._proxy.snapshot.material.seen
+        self._seen = self._proxy.material.seen
         for result in ("success", "failure"):
             self._proxy.metrics.config_reloads_total.cell(result)  # from zero: a first failure is an increase, too
         self._proxy.metrics.config_last_reload_success_timestamp_seconds.set(value=time.time())
         self._proxy.metrics.config_last_reload_successful.set(value=1)
         loop = self._proxy.loop
         self._tasks = [loop.create_task(self._serve())]
-        if self._proxy.surroundings.watches:
+        if self._proxy.watches:
             self._tasks.append(loop.create_task(self._watch()))
 
     async def stop(self) -> None:
@@ -92,7 +126,7 @@ class Reloader:
 
     @property
     def _file(self) -> Path:
-        return Path(self._proxy.snapshot.material.loaded.document.file)
+        return Path(self._proxy.material.loaded.document.file)
 
     async def reload(self) -> Outcome:
         """Now. Never raises for what is wrong with files: the outcome says it."""
@@ -114,13 +148,13 @@ class Reloader:
         self._seen = await self._look()
         at = datetime.now(UTC)
         try:
-            loaded = await asyncio.to_thread(load_config, self._file, os.environ)
+            loaded = await asyncio.to_thread(self._proxy.read_config, self._file)
             await self._watch_also(loaded.config)
             plan = await asyncio.to_thread(self._prepare, loaded, at)
             await self._proxy.adopt(plan)
         except ConfigErrors as errors:
-            return Outcome(at, tuple(map(str, errors.errors)), self._proxy.snapshot.generation)
-        generation = self._proxy.snapshot.generation
+            return Outcome(at, tuple(map(str, errors.errors)), self._proxy.generation)
+        generation = self._proxy.generation
         self._paths = watched_paths(self._proxy.config, self._file)
         count_refused_files(self._proxy.metrics, plan.material)
         _say_what_needs_a_restart(plan.material.loaded.config, self._proxy.first_config)
@@ -135,13 +169,13 @@ class Reloader:
 
     def _prepare(self, loaded: LoadedConfig, at: datetime) -> Plan:
         """In a thread: everything that reads files or takes long."""
-        known = self._proxy.snapshot.material
+        known = self._proxy.material
         material = load_material(loaded, at, known, self._load_lists)
         return make_plan(material, self._proxy.ticket_secret)
 
     def _load_lists(self, sources: Sequence[str | Path]) -> LoadedCrls:
         """In the thread of a reload: large lists are read by the helper process, whose work no request feels."""
-        loading = asyncio.run_coroutine_threadsafe(self._proxy.feeds.load_files(sources), self._proxy.loop)
+        loading = asyncio.run_coroutine_threadsafe(self._proxy.load_lists(sources), self._proxy.loop)
         return loading.result()
 
     async def _serve(self) -> None:
@@ -149,7 +183,7 @@ class Reloader:
             await self._wanted.wait()
             self._wanted.clear()
             await self._reload_safely()
-            self._proxy.feeds.refresh()
+            self._proxy.refresh()
 
     async def _reload_safely(self) -> None:
         try:

@@ -9,17 +9,18 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
 from mtlsproxy.config.errors import ConfigErrors
-from mtlsproxy.config.load import LoadedConfig
+from mtlsproxy.config.load import LoadedConfig, load_config
 from mtlsproxy.config.model import Config
 from mtlsproxy.fetch.cache import CacheError
 from mtlsproxy.fetch.client import FetchClient
+from mtlsproxy.revocation.sources import LoadedCrls
 from mtlsproxy.runtime.changes import changes
 from mtlsproxy.runtime.denials import Denials, state_folder
 from mtlsproxy.runtime.feeds import Feeds
@@ -56,11 +57,13 @@ StartAdmin = Callable[[Config, Status], Awaitable[AdminHandle | None]]
 class Surroundings:
     """What is another's where several processes serve together; as it stands, for one that is alone.
 
-    bind: a bound socket for each of some listeners, all or none (ConfigErrors). watches: whether files are looked at,
-    and not only reloaded when somebody says so. processes: among which a listener's limits are divided.
+    bind: a bound socket for each of some listeners, all or none (ConfigErrors). read_config: of a file, in a thread
+    (ConfigErrors). watches: whether files are looked at, and not only reloaded when somebody says so. processes: among
+    which a listener's limits are divided.
     """
 
     bind: Callable[[LoadedConfig, Iterable[str]], dict[str, socket.socket]] = bind_listeners
+    read_config: Callable[[Path], LoadedConfig] = lambda file: load_config(file, os.environ)
     make_fetch_client: Callable[[Path], FetchClient] = FetchClient
     secret: bytes = field(default_factory=lambda: os.urandom(SECRET_SIZE))
     watches: bool = True
@@ -107,6 +110,28 @@ class Proxy:
         """The configuration at start, of which some parts stay in force until the end."""
         return self._first.loaded.config
 
+    @property
+    def material(self) -> Material:
+        """What is in force."""
+        return self.snapshot.material
+
+    @property
+    def generation(self) -> int:
+        return self.snapshot.generation
+
+    @property
+    def watches(self) -> bool:
+        return self.surroundings.watches
+
+    def read_config(self, file: Path) -> LoadedConfig:
+        return self.surroundings.read_config(file)
+
+    async def load_lists(self, sources: Sequence[str | Path]) -> LoadedCrls:
+        return await self.feeds.load_files(sources)
+
+    def refresh(self) -> None:
+        self.feeds.refresh()
+
     # -- start -----------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
@@ -125,6 +150,7 @@ class Proxy:
         for listener in loaded.config.listeners:
             self.listeners[listener.name] = self._listener(listener.name)
         show_build(self.metrics)
+        self.metrics.workers.set(value=1)
         show_material(self.metrics, self._first, time.time())
         try:
             # Before the listeners: an admin address that is taken must leave nothing half-started.

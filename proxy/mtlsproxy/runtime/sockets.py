@@ -35,17 +35,38 @@ def close_sockets(sockets: Iterable[socket.socket]) -> None:
         sock.close()
 
 
-def _bound(bind: Bind) -> socket.socket:
+def bind_for_workers(loaded: LoadedConfig, names: Iterable[str], count: int) -> dict[str, list[socket.socket]]:
+    """`count` sockets for each listener of `names`, among which the kernel spreads connections. Raises ConfigErrors."""
+    # SO_REUSEPORT alone would share an address with any other program of this user: that it is free is seen before.
+    found = {name: [sock] for name, sock in bind_listeners(loaded, names).items()}
+    listeners = {listener.name: listener for listener in loaded.config.listeners}
+    try:
+        for name, sockets in found.items():
+            alone = sockets.pop()
+            port = alone.getsockname()[1]
+            alone.close()
+            bind = Bind(listeners[name].bind.host, port)
+            sockets += [_bound(bind, shared=True) for _ in range(count)]
+    except OSError as error:
+        close_sockets(sock for sockets in found.values() for sock in sockets)
+        raise ConfigErrors([loaded.error("workers", f"cannot share port {port}: {error.strerror}")]) from error
+    return found
+
+
+def _bound(bind: Bind, *, shared: bool = False) -> socket.socket:
     """A bound socket; nobody is accepted yet."""
     family, _, _, _, address = socket.getaddrinfo(bind.host, bind.port, type=socket.SOCK_STREAM)[0]
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, bind.host != "::")
         sock.bind(address)
-        sock.listen(0)  # bind alone does not say that the port is taken
+        if not shared:
+            sock.listen(0)  # bind alone does not say that the port is taken
     except BaseException:
         sock.close()
         raise

@@ -62,6 +62,7 @@ _ACROSS: dict[str, Across] = {
     "certificate_not_after_timestamp_seconds": "max",
     "config_reloads_total": "one",
     "config_last_reload_success_timestamp_seconds": "one",
+    "config_last_reload_successful": "one",
     "config_info": "one",
     "build_info": "one",
     "workers": "one",

@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from tests.unit.revocation.build import INDIRECT, authority, distribution_point,
 from mtlsproxy.fetch import client as client_module
 from mtlsproxy.fetch.budget import LISTS_OF_FULL_SIZE
 from mtlsproxy.fetch.client import SMALL, CrlEvent, CrlUrl, FetchClient, HelperFailed, Subscription
+from mtlsproxy.fetch.link import HelperProcess
 from mtlsproxy.fetch.rules import FetchRules
 from mtlsproxy.fetch.slots import FETCHES_TO_ONE_HOST
 from mtlsproxy.revocation.crlset import CrlSet
@@ -52,7 +54,7 @@ def source(url: str, **changes: object) -> CrlUrl:
 
 @asynccontextmanager
 async def client_in(folder: Path) -> AsyncIterator[FetchClient]:
-    client = FetchClient(folder, restart_after=0.05)
+    client = FetchClient(folder, partial(HelperProcess, restart_after=0.05))
     try:
         yield client
     finally:

@@ -21,8 +21,6 @@ ASKS: list[tuple[str, object, object]] = [
     ("admin.metrics_bind", "fd:metrics", None),
     ("logging.audit", "audit.jsonl", None),
     ("user", "proxy", None),
-    ("workers", "auto", 1),
-    ("workers", 4, 1),
 ]
 
 

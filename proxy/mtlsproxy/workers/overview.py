@@ -1,0 +1,155 @@
+"""What the admin shows of all workers, as if they were one process, and what it changes at all of them."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from mtlsproxy.config.model import DenyEntry
+from mtlsproxy.runtime.control import Denied, NotServing, denial_of, words_of
+from mtlsproxy.runtime.reload import Outcome
+from mtlsproxy.runtime.token import Token
+from mtlsproxy.telemetry.refusals import MAX_RECENT
+from mtlsproxy.verdict.trust import Denial
+
+if TYPE_CHECKING:
+    from mtlsproxy.telemetry.exposition import Reading
+    from mtlsproxy.workers.supervisor import Supervisor
+
+log = logging.getLogger(__name__)
+
+_ADDED_UP = ("connections", "requests_in_flight", "idle", "failures", "retries")
+"""What of a status is each worker's own share; the rest is the same in all."""
+
+Tree = dict[str, Any]
+
+
+class Overview:
+    """The admin's `StatusSource` for a supervisor."""
+
+    def __init__(self, supervisor: "Supervisor") -> None:
+        self._supervisor = supervisor
+        self.control = CrewControl(supervisor)
+
+    async def readings(self) -> "Sequence[Reading]":
+        from mtlsproxy.workers.sums import readings
+
+        crew = self._supervisor.crew
+        await crew.ask_all({"op": "readings"})
+        return readings(self._supervisor.metrics, crew.departed, crew.numbers)
+
+    async def readiness(self, listener: str | None) -> tuple[bool, list[str]]:
+        supervisor = self._supervisor
+        if listener is not None and listener not in {each.name for each in supervisor.config.listeners}:
+            raise KeyError(listener)
+        if supervisor.draining:
+            return False, ["draining: the proxy is about to stop"]
+        if not supervisor.serving:
+            return False, ["starting: not all workers are ready yet"]
+        answers = await supervisor.crew.ask_all({"op": "readiness", "listener": listener})
+        if not answers:
+            return False, ["no worker process is ready"]
+        reasons: list[str] = []
+        for answer in answers:
+            ready, why = answer["readiness"]
+            if ready:
+                return True, []
+            reasons += [line for line in why if line not in reasons]
+        return False, reasons
+
+    async def revocation(self, listener: str | None) -> list[Tree]:
+        if listener is not None and listener not in {each.name for each in self._supervisor.config.listeners}:
+            raise KeyError(listener)
+        answers = await self._supervisor.crew.ask_all({"op": "revocation", "listener": listener})
+        found: list[Tree] = answers[0]["ends"] if answers else []
+        return found
+
+    async def rejections(self) -> list[Tree]:
+        answers = await self._supervisor.crew.ask_all({"op": "rejections"})
+        found = [line for answer in answers for line in answer["rejections"]]
+        return sorted(found, key=lambda line: str(line["time"]), reverse=True)[:MAX_RECENT]
+
+    async def status(self) -> Mapping[str, Any]:
+        supervisor = self._supervisor
+        answers = await supervisor.crew.ask_all({"op": "status"})
+        whole: Tree = {}
+        for answer in answers:
+            whole = combined(whole, answer["status"]) if whole else answer["status"]
+        last = supervisor.reloader.last
+        return whole | {
+            "started": supervisor.started,
+            "draining": supervisor.draining,
+            "configuration": whole.get("configuration", {})
+            | {
+                "file": supervisor.material.loaded.document.file,
+                "sha256": supervisor.material.loaded.sha256,
+                "generation": supervisor.generation,
+                "last_reload": None if last is None else {"at": last.at, "ok": last.ok, "errors": list(last.errors)},
+                "warnings": [str(warning) for warning in supervisor.material.warnings],
+            },
+            "workers": [
+                {"number": worker.number, "pid": worker.process.pid, "ready": worker.ready}
+                for worker in supervisor.crew.workers
+            ],
+        }
+
+
+def combined(one: Any, other: Any) -> Any:
+    """Two workers' statuses as one. Lists are of the same things in the same order, or the first one's is taken."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return {
+            key: value + other[key] if key in _ADDED_UP and key in other else combined(value, other.get(key, value))
+            for key, value in one.items()
+        }
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        return [combined(a, b) for a, b in zip(one, other, strict=True)]
+    return one
+
+
+class CrewControl:
+    """The admin's hands on all workers; see runtime.control.Control."""
+
+    def __init__(self, supervisor: "Supervisor") -> None:
+        self._supervisor = supervisor
+
+    @property
+    def token(self) -> Token | None:
+        return self._supervisor.material.token
+
+    @property
+    def truststores(self) -> tuple[str, ...]:
+        return tuple(self._supervisor.material.trusts)
+
+    def denials(self) -> tuple[Denial, ...]:
+        return self._supervisor.denials.active(datetime.now(UTC))
+
+    async def reload(self, by: str) -> Outcome:
+        """Raises NotServing."""
+        if not self._supervisor.serving or self._supervisor.draining:
+            raise NotServing("the proxy is starting, or about to stop: nothing is reloaded now")
+        log.info("reload asked for by %s", by)
+        outcome = await self._supervisor.reloader.reload()
+        self._supervisor.refresh()
+        return outcome
+
+    async def deny(self, entry: DenyEntry, truststore: str | None, by: str) -> Denied:
+        """As runtime.control.Control.deny."""
+        supervisor, now = self._supervisor, datetime.now(UTC)
+        wanted = words_of(entry, truststore)
+        known = next((d for d in supervisor.denials.active(now) if words_of(d, d.truststore) == wanted), None)
+        if known is not None:
+            await supervisor.denials.save(now)
+            return Denied(known, False, 0)
+        denial = denial_of(entry, truststore, now, by)
+        supervisor.denials.enforce(denial)
+        log.info("denial %s made by %s: %s", denial.id, by, wanted)
+        ended = await supervisor.tell_denials(denial)
+        await supervisor.denials.save(now)
+        return Denied(denial, True, ended)
+
+    async def lift(self, ident: str, by: str) -> Denial | None:
+        lifted = await self._supervisor.denials.lift(ident, datetime.now(UTC))
+        if lifted is not None:
+            await self._supervisor.tell_denials(None)
+            log.info("denial %s lifted by %s: %s", ident, by, words_of(lifted, lifted.truststore))
+        return lifted

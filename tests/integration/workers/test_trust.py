@@ -1,0 +1,64 @@
+"""Trust of several workers: lists fetched once for all, sessions that resume at any of them."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from tests.integration.certificates import Identity
+from tests.integration.clients import VERSIONS, client_context, tls
+from tests.integration.conftest import Material
+from tests.integration.harness import Tree
+from tests.integration.live.conftest import crl
+from tests.integration.sources.web import Web, running_web
+from tests.integration.workers.conftest import WORKERS, Run
+from tests.integration.workers.test_workers import MANY
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    with running_web() as server:
+        yield server
+
+
+def test_a_list_is_fetched_once_and_revokes_at_all(
+    config: Tree, run: Run, web: Web, material: Material, alice: Identity, bob: Identity
+) -> None:
+    web.give("/ca.crl", crl(material.ca, 1))
+    config["truststores"]["partners"]["revocation"] = {
+        "mode": "hard_fail",
+        "crl": {"sources": [web.url("/ca.crl")], "refresh": "1h"},
+    }
+    several = run()
+    with ExitStack() as stack:
+        hers = [stack.enter_context(several.connect(alice)) for _ in range(MANY // 2)]
+        his = [stack.enter_context(several.connect(bob)) for _ in range(MANY // 2)]
+        assert {connection.get().status for connection in (*hers, *his)} == {200}
+        assert len(web.asked) == 1, "for both workers"
+        web.give("/ca.crl", crl(material.ca, 2, alice))
+        several.process.send_signal(signal.SIGHUP)  # asks at once
+        assert all(connection.ended() for connection in hers)
+        assert {connection.get().status for connection in his} == {200}
+    (entries,) = several.series("crl_entries").values()
+    assert entries == 1
+    assert sum(several.series("crl_refresh_total").values()) < 2 * WORKERS + 1
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_session_resumes_at_any_worker_and_is_judged_there(
+    config: Tree, run: Run, material: Material, alice: Identity, version: str
+) -> None:
+    config["listeners"][0]["tls"]["session_resumption"] = True
+    several = run()
+    context = client_context(material.root, alice, VERSIONS[version])
+    with tls(several.port(), context) as connection:
+        assert connection.get().status == 200
+        session = connection.sock.session
+    resumed = []
+    for _ in range(MANY // 2):
+        with tls(several.port(), context, "proxy.test", session) as connection:
+            assert connection.get().status == 200
+            resumed.append(connection.sock.session_reused)
+    assert all(resumed), "whichever worker takes it"
+    busy = [listener for listener in several.json("/api/status")["workers"] if listener["ready"]]
+    assert len(busy) == WORKERS

@@ -2,5 +2,5 @@
 
 import pytest
 
-for helper in ("harness", "refusals", "clients", "stepped"):
+for helper in ("harness", "refusals", "clients", "stepped", "vectors.scene"):
     pytest.register_assert_rewrite(f"tests.integration.{helper}")

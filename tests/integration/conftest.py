@@ -53,6 +53,14 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     return Material(folder, pki, folder / "pki" / "root.pem", certificate, key, ca, anchor_file(folder, ca))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Proxies without state_dir keep theirs here: what is denied on this machine is denied in no test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _prompt_access_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """Proxies in this process write their batches sooner than in operation: many tests wait for a line."""

@@ -62,6 +62,12 @@ def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def _state_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Proxies without a state_dir keep it in the user's cache: what one test denies must not be denied in another."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
 def _prompt_access_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """Proxies in this process write their batches sooner than in operation: many tests wait for a line."""
     monkeypatch.setattr(access_log, "FLUSH_SECONDS", 0.01)

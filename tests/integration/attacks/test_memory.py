@@ -163,6 +163,7 @@ def scene(
     config["truststores"]["partners"]["deny"] = [{"dns": "denied.clients.test"}]
     with socket.create_server(("127.0.0.1", 0)) as taken:
         nowhere = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    config["upstreams"]["recorder"]["circuit_breaker"] = {"failures": 100_000}  # all of them are asked for
     config["upstreams"] |= {
         "nowhere": {"servers": [{"url": nowhere}]},
         "narrow": {"servers": [{"url": upstream.url}], "max_connections": 1},

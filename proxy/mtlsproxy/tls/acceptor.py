@@ -4,7 +4,6 @@ import asyncio
 import errno
 import logging
 import socket
-from collections import deque
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +11,7 @@ from mtlsproxy.reasons import Reason
 from mtlsproxy.tls.contexts import Contexts, ServerContext
 from mtlsproxy.tls.handshake import Handshake
 from mtlsproxy.tls.proxy_header import ProxyHeaderRule
+from mtlsproxy.tls.slots import Slots
 from mtlsproxy.tls.stream import TlsStream
 from mtlsproxy.transport.stream import UNTRUSTED_SIZE, Counter, SocketStream
 from mtlsproxy.transport.wheel import TimerWheel
@@ -24,9 +24,6 @@ ACCEPT_PAUSE = 0.1
 
 SAY_EVERY = 10.0
 """Seconds between two log lines about the same trouble."""
-
-SLOT_PATIENCE = 1.0
-"""Seconds that a client may be silent in a handshake slot while others wait for one: several round trips."""
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +100,8 @@ class Acceptor:
     ) -> None:
         self._loop = loop
         self.wheel = wheel
-        self.settings = settings
+        self.slots = Slots(loop, settings.max_concurrent_handshakes, settings.handshake_timeout)
+        self._settings = settings
         self.contexts = contexts
         self._owner = owner
         self._received = received
@@ -113,14 +111,19 @@ class Acceptor:
         """Under way, from accept on."""
         self._accepting = False
         self._retry: asyncio.TimerHandle | None = None
-        self._in_slots: dict[Handshake, float] = {}
-        """When each handshake that holds a slot was last heard of, longest ago first."""
-        self._giving_way = wheel.timer(self._make_way)
-        self._waiting: deque[Handshake] = deque()
         self._per_address: dict[str, int] = {}
         self._say_again = 0.0
         self.connections = 0
         self.accepted = 0
+
+    @property
+    def settings(self) -> AcceptorSettings:
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: AcceptorSettings) -> None:
+        self._settings = settings
+        self.slots.limit, self.slots.timeout = settings.max_concurrent_handshakes, settings.handshake_timeout
 
     # -- accepting -------------------------------------------------------------------------------------------------
 
@@ -211,39 +214,6 @@ class Acceptor:
             return f"{count} connections of {address} are open (limits.max_connections_per_ip)"
         self._per_address[address] = count + 1
         return None
-
-    def take_slot(self, handshake: Handshake) -> bool:
-        """True when `handshake` may begin; else its `begin` is called when its turn comes."""
-        if len(self._in_slots) < self.settings.max_concurrent_handshakes:
-            self._in_slots[handshake] = self.wheel.now
-            return True
-        self._waiting.append(handshake)
-        self._make_way()
-        return False
-
-    def slot_used(self, handshake: Handshake) -> None:
-        """Something came from its client."""
-        self._in_slots.pop(handshake, None)
-        self._in_slots[handshake] = self.wheel.now
-
-    def free_slot(self, handshake: Handshake) -> None:
-        self._in_slots.pop(handshake, None)
-        if self._waiting:
-            following = self._waiting.popleft()
-            self._in_slots[following] = self.wheel.now
-            self._loop.call_soon(following.begin)
-
-    def _make_way(self) -> None:
-        """Who is silent in a slot gives it to those who wait: else silence, which costs an attacker nothing, would
-        keep everybody out."""
-        silent = self.wheel.now - SLOT_PATIENCE
-        for _ in range(len(self._waiting)):
-            longest = next(iter(self._in_slots), None)
-            if longest is None or self._in_slots[longest] > silent:
-                break
-            longest.give_way()
-        if self._waiting:
-            self._giving_way.start(SLOT_PATIENCE / 4)
 
     def established(
         self, handshake: Handshake, stream: TlsStream, context: ServerContext, chain: tuple[bytes, ...], seconds: float

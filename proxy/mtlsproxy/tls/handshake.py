@@ -35,7 +35,6 @@ class Handshake:
         "_context",
         "_done",
         "_hello_bytes",
-        "_in_slot",
         "_incoming",
         "_object",
         "_outgoing",
@@ -73,7 +72,6 @@ class Handshake:
         self._outgoing: ssl.MemoryBIO
         self._seen: tuple[bytes, ...] = ()
         self._version: str | None = None
-        self._in_slot = False
         self._done = False
         self._began = time.perf_counter()
         self._timer = acceptor.wheel.timer(self._timed_out)
@@ -153,7 +151,7 @@ class Handshake:
         self.hello = hello
         self._began = time.perf_counter()
         self._timer.start(self._acceptor.settings.handshake_timeout)
-        if self._acceptor.take_slot(self):
+        if self._acceptor.slots.take(self):
             self.begin()
         else:
             self._raw.pause_reading()
@@ -161,11 +159,9 @@ class Handshake:
     def begin(self) -> None:
         """A handshake slot is ours: start TLS with the context that the ClientHello asks for."""
         if self._done:
-            self._acceptor.free_slot(self)
             return
         assert self.hello is not None
-        self._in_slot = True
-        self._acceptor.slot_used(self)
+        self._acceptor.slots.used(self)
         self._context = self._acceptor.contexts.choose(self.hello.server_name)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._object = self._context.context.wrap_bio(self._incoming, self._outgoing, server_side=True)
@@ -187,7 +183,7 @@ class Handshake:
         except ssl.SSLWantReadError:
             self._note(context)
             if self._outgoing.pending:  # bytes that take it no step further are no reason to keep a slot
-                self._acceptor.slot_used(self)
+                self._acceptor.slots.used(self)
                 self._raw.write(self._outgoing.read())
         except ssl.SSLError as error:
             self._note(context)
@@ -221,15 +217,15 @@ class Handshake:
 
     def cut_off(self) -> None:
         """The proxy ends now."""
-        self._fail(Reason.HANDSHAKE_TIMEOUT, "the handshake was not complete when the proxy stopped")
+        self._fail(Reason.HANDSHAKE_TIMEOUT, "the handshake was not complete when the proxy stopped", linger=False)
 
     def give_way(self) -> None:
         """Others wait for a slot, and this client has been silent longest."""
-        self._fail(Reason.HANDSHAKE_TIMEOUT, "the client was silent while others waited to shake hands")
+        self._fail(Reason.HANDSHAKE_TIMEOUT, "the client was silent while others waited to shake hands", linger=False)
 
     def _timed_out(self) -> None:
         what = "PROXY header" if self._parse_header else "ClientHello" if self.hello is None else "handshake"
-        self._fail(Reason.HANDSHAKE_TIMEOUT, f"the {what} was not complete in time")
+        self._fail(Reason.HANDSHAKE_TIMEOUT, f"the {what} was not complete in time", linger=False)
 
     def _left(self, detail: str) -> None:
         if self._own_of_sender and self.hello is None and not self._hello_bytes and not self._done:
@@ -240,19 +236,18 @@ class Handshake:
         else:
             self._fail(Reason.CLIENT_ABORTED, detail)
 
-    def _fail(self, reason: Reason, detail: str) -> None:
+    def _fail(self, reason: Reason, detail: str, *, linger: bool = True) -> None:
+        """linger: an alert has been sent, which no reset must destroy; who was silent is let go at once."""
         if self._done:
             return
         self._leave()
         seconds = time.perf_counter() - self._began if self.hello is not None else None
         self._acceptor.failed(self, reason, detail, self._seen, self._version, seconds)
-        self._raw.close()
+        self._raw.close(linger=linger)
 
     def _leave(self) -> None:
         self._done = True
         self._acceptor.handshakes.discard(self)
         self._timer.close()
         self._hello_bytes = b""
-        if self._in_slot:
-            self._in_slot = False
-            self._acceptor.free_slot(self)
+        self._acceptor.slots.leave(self)

@@ -15,7 +15,7 @@ from tests.integration.stepped import client_hello, stepped
 from tests.integration.upstream import RecordingUpstream
 
 from mtlsproxy.reasons import Reason
-from mtlsproxy.tls import acceptor
+from mtlsproxy.tls import slots
 from mtlsproxy.transport import stream
 
 SLOTS = 4
@@ -24,7 +24,7 @@ SLOTS = 4
 @pytest.fixture(autouse=True)
 def _less_patience(config: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     """Few slots, and no handshake that would end by itself while a test lasts."""
-    monkeypatch.setattr(acceptor, "SLOT_PATIENCE", 0.2)
+    monkeypatch.setattr(slots, "SLOT_PATIENCE", 0.2)
     monkeypatch.setattr(stream, "LINGER", 0.1)
     config["listeners"][0]["tls"]["handshake_timeout"] = "60s"
     config["listeners"][0]["limits"] = {"max_concurrent_handshakes": SLOTS}
@@ -86,7 +86,7 @@ def test_silence_that_is_in_nobodys_way_is_left_alone(config: Tree, start: Start
             client.raw.sendall(client.flight())
             flights.append(client.answer_flight())
         began = proxy.call(lambda: proxy.proxy.wheel.now)
-        eventually(lambda: proxy.call(lambda: proxy.proxy.wheel.now) > began + 4 * acceptor.SLOT_PATIENCE)
+        eventually(lambda: proxy.call(lambda: proxy.proxy.wheel.now) > began + 4 * slots.SLOT_PATIENCE)
         for client, flight in zip(clients, flights, strict=True):
             client.raw.sendall(flight)
         eventually(lambda: proxy.series("handshakes_total") == {("internal", "ok", "TLSv1.3"): SLOTS})

@@ -17,7 +17,7 @@ from tests.integration.http.test_websockets import AGREES, ASKS
 from tests.integration.refusals import assert_nobody_left
 from tests.integration.stepped import client_hello, stepped
 
-from mtlsproxy.tls import acceptor
+from mtlsproxy.tls import slots
 
 LONG = "60s"
 
@@ -46,7 +46,7 @@ def test_while_it_waits_for_a_handshake_slot(
     proxy: RunningProxy, context: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is not read then: who is gone keeps no place in the queue, and none on the listener."""
-    monkeypatch.setattr(acceptor, "SLOT_PATIENCE", 60.0)
+    monkeypatch.setattr(slots, "SLOT_PATIENCE", 60.0)
     with stepped(proxy.port(), context) as first:
         first.raw.sendall(first.flight())
         assert first.receive()

@@ -102,11 +102,13 @@ class Upstream:
     def _choose(self, borrower: Borrower) -> Server | None:
         """Whom to ask; None: the borrower has been told, or waits."""
         server = self._balance.pick(self.servers, borrower.client_key)
-        if server.is_down or borrower.tried or borrower.wants_fresh:
+        if borrower.tried or borrower.wants_fresh or (server.is_down and not server.may_be_asked):
             return self._choose_with_care(borrower)
-        if server.idle or server.open < self._max_connections:
-            return server
-        return self._choose_with_care(borrower)
+        if not server.idle and server.open >= self._max_connections:
+            return self._choose_with_care(borrower)
+        if server.is_down:
+            server.asked()  # here, not after a second choice: of servers that take turns, that is another's
+        return server
 
     def _choose_with_care(self, borrower: Borrower) -> Server | None:
         """As `_choose`, where not every server will do."""

@@ -344,6 +344,22 @@ async def test_weights_are_heard(pool: Pool) -> None:
     assert [found.count(server) for server in upstream.servers] == [6, 2]
 
 
+@pytest.mark.parametrize("servers", [1, 2, 3, 4, 5])
+async def test_a_server_whose_breaker_lets_one_try_has_its_turn(pool: Pool, servers: int) -> None:
+    """However many there are: within one round, whoever's turn it was when it went down."""
+    pool.failures = 1
+    for turn in range(servers):
+        upstream = pool.upstream(servers=servers, max_connections=50)
+        for _ in range(turn):
+            await borrowed(upstream)
+        down = upstream.servers[0]
+        down.failed("gone")
+        assert down.is_down
+        await until(lambda down=down: down.may_be_asked)  # type: ignore[misc]
+        asked = [(await borrowed(upstream)).server for _ in range(servers)]
+        assert asked.count(down) == 1
+
+
 async def test_a_server_whose_breaker_is_open_is_passed_over(pool: Pool) -> None:
     pool.failures, pool.open_for = 2, PATIENCE
     upstream = pool.upstream(servers=2, max_connections=10)

@@ -276,10 +276,14 @@ class Proxy:
 
     def ask_to_stop(self) -> None:
         """Who asks a second time does not want to wait any longer."""
-        if self._stopping.is_set() and not self._at_once.is_set():
+        if self._stopping.is_set():
             log.warning("asked to stop again: what is in flight is cut off")
-            self._at_once.set()
+            self.hurry()
         self._stopping.set()
+
+    def hurry(self) -> None:
+        """Have `stop` wait for nothing more."""
+        self._at_once.set()
 
     async def stop(self) -> None:
         """Readiness fails first; then listeners close, what is in flight gets `shutdown.drain`, the rest is ended."""

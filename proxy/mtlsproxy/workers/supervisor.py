@@ -1,6 +1,7 @@
 """The parent of all workers: binds, starts them, passes on what is asked of them, and serves the admin for all."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -64,6 +65,7 @@ class Supervisor:
         self._start_admin = start_admin
         self._admin: AdminHandle | None = None
         self._stopping = asyncio.Event()
+        self._at_once = asyncio.Event()
         self._folder = state_folder(material.loaded.config.state_dir, os.environ)
         self.denials = Denials(self._folder, material.denials, self._denials_changed)
         self._sockets: dict[str, list[socket.socket]] = {}
@@ -227,16 +229,23 @@ class Supervisor:
     # -- run and stop ----------------------------------------------------------------------------------------------
 
     async def run_until_stopped(self) -> None:
-        """Until SIGTERM or SIGINT; then all drain. SIGHUP reloads, SIGUSR1 reopens the logs."""
+        """Until SIGTERM or SIGINT; then all drain, until another. SIGHUP reloads, SIGUSR1 reopens the logs."""
         await self._stopping.wait()
         await self.stop()
 
     def _heed_signals(self) -> None:
         """From the very start: one that comes before all workers are ready counts, too."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            self.loop.add_signal_handler(number, self._stopping.set)
+            self.loop.add_signal_handler(number, self._ask_to_stop)
         self.loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
         self.loop.add_signal_handler(signal.SIGHUP, self.reloader.reload_soon)
+
+    def _ask_to_stop(self) -> None:
+        if self._stopping.is_set():
+            log.warning("asked to stop again: what is in flight is cut off")
+            self._at_once.set()
+            self.crew.tell_all({"op": "stop"})
+        self._stopping.set()
 
     async def stop(self) -> None:
         """Readiness fails first; the workers then do as a single process would."""
@@ -246,7 +255,8 @@ class Supervisor:
         log.info("stopping: draining for at most %gs", shutdown.drain)
         ending = self.loop.create_task(self.crew.stop(shutdown.delay + shutdown.drain + _END_WITHIN))
         if shutdown.delay:
-            await asyncio.sleep(shutdown.delay)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._at_once.wait(), shutdown.delay)
         self._close_sockets()  # else who connects now would wait in a queue that nobody serves
         await ending
         if self._fetch is not None:

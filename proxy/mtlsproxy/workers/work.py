@@ -54,6 +54,7 @@ class Work:
         self._loop = asyncio.get_running_loop()
         self._started: asyncio.Future[tuple[Message, list[int]]] = self._loop.create_future()
         self._stop = asyncio.Event()
+        self._draining = False
         self._channel = Channel(self._loop, sock, self._hear, self._orphaned)
         self._sockets: dict[str, socket.socket] = {}
         self._link: RemoteLink | None = None
@@ -90,10 +91,11 @@ class Work:
         except (ConfigErrors, LogError) as error:
             self._channel.send({"op": "failed", "errors": str(error).splitlines()})
             return 2
-        self._loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        self._loop.add_signal_handler(signal.SIGTERM, self._ask_to_stop)
         self._channel.send({"op": "ready"})
         publishing = self._loop.create_task(self._publish())
         await self._stop.wait()
+        self._draining = True
         await self._proxy.stop()
         publishing.cancel()
         self._numbers.write(self._proxy.metrics)
@@ -139,6 +141,11 @@ class Work:
         log.error("the supervisor is gone: this worker drains and ends")
         self._stop.set()
 
+    def _ask_to_stop(self) -> None:
+        if self._draining:
+            self._proxy.hurry()
+        self._stop.set()
+
     def _hear(self, message: Message, descriptors: list[int]) -> None:
         match message["op"]:
             case "start":
@@ -150,7 +157,7 @@ class Work:
                 if self._link is not None:
                     self._link.helper_ended(message["why"], datetime.fromisoformat(message["next_at"]))
             case "stop":
-                self._stop.set()
+                self._ask_to_stop()
             case "refresh":
                 self._proxy.refresh()
             case "reopen":

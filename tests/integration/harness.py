@@ -55,10 +55,17 @@ def eventually(look: Callable[[], T], seconds: float = PATIENCE) -> T:
     return value
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
+    """Never the same twice: what was free a moment ago is by now somebody's."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            port: int = sock.getsockname()[1]
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 class Observed:

@@ -15,7 +15,9 @@ from mtlsproxy.config.errors import ConfigErrors
 from mtlsproxy.config.load import load_config
 from mtlsproxy.config.model import Config
 from mtlsproxy.runtime.material import Material, load_material
-from mtlsproxy.runtime.server import AdminHandle, Proxy
+from mtlsproxy.runtime.privileges import harden
+from mtlsproxy.runtime.server import AdminHandle, Proxy, Surroundings
+from mtlsproxy.runtime.systemd import Notifier
 from mtlsproxy.telemetry.logs import LogError
 from mtlsproxy.transport.loop import new_event_loop
 
@@ -38,6 +40,7 @@ Exit status: 0 stopped as asked; 2 the configuration or a file that it names is 
 @click.argument("config", type=click.Path(path_type=Path))
 def command(config: Path) -> None:
     """Run the proxy as CONFIG says."""
+    harden()
     try:
         material = load_material(load_config(config, os.environ), datetime.now(UTC))
     except ConfigErrors as errors:
@@ -61,6 +64,7 @@ async def serve(material: Material) -> None:
             raise ConfigErrors([material.loaded.error(error.key, error.detail)]) from error
 
     proxy = _proxy(material, start_admin)
+    proxy.heed_signals()
     await proxy.start()
     await proxy.run_until_stopped()
 
@@ -69,11 +73,12 @@ def _proxy(
     material: Material, start_admin: Callable[[Config, StatusSource], Awaitable[AdminHandle]]
 ) -> "Proxy | Supervisor":
     count = worker_count(material.loaded.config)
+    notifier = Notifier(os.environ, os.getpid())
     if count == 1:
-        return Proxy(material, start_admin)
+        return Proxy(material, start_admin, Surroundings(notifier=notifier))
     from mtlsproxy.workers.supervisor import Supervisor
 
-    return Supervisor(material, start_admin, count)
+    return Supervisor(material, start_admin, count, notifier)
 
 
 def worker_count(config: Config) -> int:

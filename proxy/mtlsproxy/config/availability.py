@@ -19,13 +19,11 @@ def _given(value: object) -> bool:
 
 
 NOT_YET: tuple[tuple[str, Callable[[object], bool], str], ...] = (
-    ("listeners[].bind", _begins("fd:"), "sockets from systemd; write host:port"),
     ("listeners[].protocols[]", _is("h2"), "HTTP/2; write [http/1.1]"),
     ("upstreams.*.protocol", _is("h2"), "HTTP/2 to upstreams; write http/1.1"),
     ("admin.bind", _begins("fd:"), "sockets from systemd; write host:port"),
     ("admin.metrics_bind", _begins("fd:"), "sockets from systemd; write host:port"),
     ("logging.audit", _given, "the audit log; leave it null"),
-    ("user", _given, "dropping privileges; start the proxy as this user"),
 )
 """(key; does a value ask for the feature; the feature, what to write instead). `[]` is each item, `*` each name."""
 

@@ -81,6 +81,12 @@ class Reloadable(Protocol):
     async def load_lists(self, sources: Sequence[str | Path]) -> LoadedCrls:
         """CRL files, large ones off the loop. Raises SourceError, CrlError."""
 
+    def reloading(self) -> None:
+        """Tell whoever started us that a reload has begun."""
+
+    def notify(self) -> None:
+        """And that it is over."""
+
     def refresh(self) -> None:
         """Ask for fetched lists again, now."""
 
@@ -131,7 +137,9 @@ class Reloader:
     async def reload(self) -> Outcome:
         """Now. Never raises for what is wrong with files: the outcome says it."""
         async with self._busy:
+            self._proxy.reloading()
             outcome = await self._reload()
+            self._proxy.notify()
         self.last = outcome
         metrics = self._proxy.metrics
         metrics.config_reloads_total.cell("success" if outcome.ok else "failure").value += 1

@@ -29,10 +29,13 @@ from mtlsproxy.runtime.judging import Judge
 from mtlsproxy.runtime.listener import ListenerRuntime
 from mtlsproxy.runtime.material import Material
 from mtlsproxy.runtime.pools import Pools
+from mtlsproxy.runtime.privileges import PrivilegeError, become, unreadable
 from mtlsproxy.runtime.reload import Reloader
 from mtlsproxy.runtime.snapshot import Plan, Snapshot, make_plan, make_snapshot
 from mtlsproxy.runtime.sockets import BACKLOG, bind_listeners, close_sockets
 from mtlsproxy.runtime.status import Status
+from mtlsproxy.runtime.systemd import Notifier
+from mtlsproxy.runtime.watched import watched_paths
 from mtlsproxy.telemetry.logs import Logs
 from mtlsproxy.telemetry.metrics import Metrics
 from mtlsproxy.tls import native
@@ -68,6 +71,7 @@ class Surroundings:
     secret: bytes = field(default_factory=lambda: os.urandom(SECRET_SIZE))
     watches: bool = True
     processes: int = 1
+    notifier: Notifier = field(default_factory=lambda: Notifier({}, 0))
     lock: int | None = None
     """A descriptor to lock while lines are written to a pipe that others write to as well."""
 
@@ -132,6 +136,12 @@ class Proxy:
     def refresh(self) -> None:
         self.feeds.refresh()
 
+    def reloading(self) -> None:
+        self.surroundings.notifier.reloading()
+
+    def notify(self) -> None:
+        self.surroundings.notifier.ready(f"serving, configuration {self.material.loaded.sha256[:12]}")
+
     # -- start -----------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
@@ -139,6 +149,7 @@ class Proxy:
         loaded = self._first.loaded
         sockets = self.surroundings.bind(loaded, [listener.name for listener in loaded.config.listeners])
         try:
+            settle_down(loaded)
             plan = make_plan(self._first, self.ticket_secret)
             self._check_feeds(plan)
             self.logs = Logs(loaded.config.logging, self.metrics, self.loop, self.surroundings.lock)
@@ -169,6 +180,7 @@ class Proxy:
             self.listeners[name].listen(sock)
         self._announce()
         self.reloader.start()
+        self.notify()
         gc.collect()
         gc.freeze()  # what is here now stays: full collections need not look at it
         gc.set_threshold(50_000, 20, 100)
@@ -265,12 +277,22 @@ class Proxy:
 
     # -- run and stop ----------------------------------------------------------------------------------------------
 
-    async def run_until_stopped(self) -> None:
-        """Until SIGTERM or SIGINT; then drain, until another. SIGHUP reloads, SIGUSR1 reopens the logs."""
+    def heed_signals(self) -> None:
+        """SIGTERM and SIGINT drain, a second one does not wait; SIGHUP reloads, SIGUSR1 reopens the logs.
+
+        Before `start`: who is told that it is ready may send one at once.
+        """
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, self.ask_to_stop)
-        self.loop.add_signal_handler(signal.SIGUSR1, self.logs.reopen)
+        self.loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
         self.loop.add_signal_handler(signal.SIGHUP, self.reloader.reload_soon)
+
+    def _reopen_logs(self) -> None:
+        if self.serving:
+            self.logs.reopen()
+
+    async def run_until_stopped(self) -> None:
+        """Until a signal asks for it."""
         await self._stopping.wait()
         await self.stop()
 
@@ -288,6 +310,7 @@ class Proxy:
     async def stop(self) -> None:
         """Readiness fails first; then listeners close, what is in flight gets `shutdown.drain`, the rest is ended."""
         self.draining = True
+        self.surroundings.notifier.stopping()
         await self.reloader.stop()
         shutdown = self.config.shutdown
         log.info("stopping: draining for at most %gs", shutdown.drain)
@@ -308,6 +331,7 @@ class Proxy:
         if self._admin is not None:
             await self._admin.close()
         self.wheel.close()
+        self.surroundings.notifier.close()
         log.info("stopped")
         self.logs.close(_LOG_FLUSH)
 
@@ -321,6 +345,20 @@ class Proxy:
             if self.loop.time() > deadline or self._at_once.is_set():
                 return
             await asyncio.sleep(0.02)
+
+
+def settle_down(loaded: LoadedConfig) -> None:
+    """Become the configuration's `user`, now that what only root may do is done. Raises ConfigErrors."""
+    user = loaded.config.user
+    if user is None:
+        return
+    try:
+        become(user)
+    except PrivilegeError as error:
+        raise ConfigErrors([loaded.error("user", error.detail)]) from error
+    if closed := unreadable(watched_paths(loaded.config, Path(loaded.document.file))):
+        detail = f"{user} cannot read {closed[0]}, which a reload and a new worker need: change its owner or its group"
+        raise ConfigErrors([loaded.error("user", detail)])
 
 
 def _say_changes(before: Material, after: Material) -> None:

@@ -1,14 +1,18 @@
 """Listening sockets: bound before anything else happens, so that a taken port leaves nothing half-started."""
 
+import os
 import socket
 from collections.abc import Iterable
 
 from mtlsproxy.config.errors import ConfigErrors
 from mtlsproxy.config.load import LoadedConfig
 from mtlsproxy.config.model import Bind
+from mtlsproxy.runtime.systemd import NoSuchSocket, PassedSockets
 
 BACKLOG = 4096
 """Connections that the kernel keeps while we are busy; it cuts this down to net.core.somaxconn."""
+
+_passed = PassedSockets(os.environ, os.getpid())
 
 
 def bind_listeners(loaded: LoadedConfig, names: Iterable[str]) -> dict[str, socket.socket]:
@@ -21,6 +25,8 @@ def bind_listeners(loaded: LoadedConfig, names: Iterable[str]) -> dict[str, sock
             continue
         try:
             sockets[listener.name] = _bound(listener.bind)
+        except NoSuchSocket as error:
+            errors.append(loaded.error(f"listeners[{number}].bind", error.detail))
         except OSError as error:
             detail = f"cannot listen on {listener.bind}: {error.strerror or error}"
             errors.append(loaded.error(f"listeners[{number}].bind", detail))
@@ -43,6 +49,10 @@ def bind_for_workers(loaded: LoadedConfig, names: Iterable[str], count: int) -> 
     try:
         for name, sockets in found.items():
             alone = sockets.pop()
+            if listeners[name].bind.fd_name is not None:
+                # One queue for all: systemd keeps it, whichever process comes and goes.
+                sockets += [alone, *(alone.dup() for _ in range(count - 1))]
+                continue
             port = alone.getsockname()[1]
             alone.close()
             bind = Bind(listeners[name].bind.host, port)
@@ -55,6 +65,8 @@ def bind_for_workers(loaded: LoadedConfig, names: Iterable[str], count: int) -> 
 
 def _bound(bind: Bind, *, shared: bool = False) -> socket.socket:
     """A bound socket; nobody is accepted yet."""
+    if bind.fd_name is not None:
+        return _passed.take(bind.fd_name)
     family, _, _, _, address = socket.getaddrinfo(bind.host, bind.port, type=socket.SOCK_STREAM)[0]
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:

@@ -39,6 +39,8 @@ class Status:
         if listener is not None and listener not in proxy.listeners:
             raise KeyError(listener)
         why = []
+        if not proxy.serving:
+            why.append("starting: nothing listens yet")
         if proxy.draining:
             why.append("draining: the proxy is about to stop")
         now = datetime.now(UTC)

@@ -19,9 +19,10 @@ from mtlsproxy.runtime.denials import Denials, state_folder
 from mtlsproxy.runtime.gauges import show_build
 from mtlsproxy.runtime.material import Material
 from mtlsproxy.runtime.reload import Reloader
-from mtlsproxy.runtime.server import AdminHandle
+from mtlsproxy.runtime.server import AdminHandle, settle_down
 from mtlsproxy.runtime.snapshot import Plan, make_plan
 from mtlsproxy.runtime.sockets import bind_for_workers, close_sockets
+from mtlsproxy.runtime.systemd import Notifier
 from mtlsproxy.telemetry.logs import Logs
 from mtlsproxy.telemetry.metrics import Metrics
 from mtlsproxy.tls import native
@@ -49,8 +50,9 @@ class Supervisor:
 
     watches = True
 
-    def __init__(self, material: Material, start_admin: StartAdmin, count: int) -> None:
+    def __init__(self, material: Material, start_admin: StartAdmin, count: int, notifier: Notifier) -> None:
         """count: of workers."""
+        self._notifier = notifier
         self.loop = asyncio.get_running_loop()
         self.metrics = Metrics()
         self.material = material
@@ -101,10 +103,10 @@ class Supervisor:
     async def start(self) -> None:
         """Raises ConfigErrors, LogError or what `start_admin` raises, with nothing listening."""
         loaded = self.material.loaded
-        self._heed_signals()
         names = [listener.name for listener in loaded.config.listeners]
         self._sockets = bind_for_workers(loaded, names, self.crew.count)
         try:
+            settle_down(loaded)
             make_plan(self.material, self.ticket_secret)
             self.logs = Logs(
                 loaded.config.logging.model_copy(update={"access": "off"}), self.metrics, self.loop, self._lock
@@ -127,6 +129,7 @@ class Supervisor:
         self.serving = True
         self._announce()
         self.reloader.start()
+        self.notify()
 
     def _announce(self) -> None:
         for warning in self.material.warnings:
@@ -188,6 +191,13 @@ class Supervisor:
         except HelperFailed as error:
             raise SourceError(error.detail) from error
 
+    def reloading(self) -> None:
+        self._notifier.reloading()
+
+    def notify(self) -> None:
+        count = self.crew.count
+        self._notifier.ready(f"serving with {count} workers, configuration {self.material.loaded.sha256[:12]}")
+
     def refresh(self) -> None:
         self.crew.tell_all({"op": "refresh"})
 
@@ -229,12 +239,12 @@ class Supervisor:
     # -- run and stop ----------------------------------------------------------------------------------------------
 
     async def run_until_stopped(self) -> None:
-        """Until SIGTERM or SIGINT; then all drain, until another. SIGHUP reloads, SIGUSR1 reopens the logs."""
+        """Until a signal asks for it."""
         await self._stopping.wait()
         await self.stop()
 
-    def _heed_signals(self) -> None:
-        """From the very start: one that comes before all workers are ready counts, too."""
+    def heed_signals(self) -> None:
+        """As runtime.server.Proxy.heed_signals."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, self._ask_to_stop)
         self.loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
@@ -250,6 +260,7 @@ class Supervisor:
     async def stop(self) -> None:
         """Readiness fails first; the workers then do as a single process would."""
         self.draining = True
+        self._notifier.stopping()
         await self.reloader.stop()
         shutdown = self.config.shutdown
         log.info("stopping: draining for at most %gs", shutdown.drain)
@@ -265,10 +276,13 @@ class Supervisor:
         if self._admin is not None:
             await self._admin.close()
         os.close(self._lock)
+        self._notifier.close()
         log.info("stopped")
         self.logs.close(_LOG_FLUSH)
 
     def _reopen_logs(self) -> None:
+        if not self.serving:
+            return
         self.logs.reopen()
         self.crew.tell_all({"op": "reopen"})
 

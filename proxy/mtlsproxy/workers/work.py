@@ -21,6 +21,7 @@ from mtlsproxy.config.model import Config
 from mtlsproxy.fetch.client import FetchClient
 from mtlsproxy.runtime.control import Control
 from mtlsproxy.runtime.material import load_material
+from mtlsproxy.runtime.privileges import harden
 from mtlsproxy.runtime.server import AdminHandle, Proxy, Surroundings
 from mtlsproxy.runtime.sockets import close_sockets
 from mtlsproxy.runtime.status import Status
@@ -211,6 +212,7 @@ class Work:
 
 def main(channel: int, parent: int) -> None:
     """Serve until told to stop. parent: the supervisor's process id."""
+    harden()
     for ignored in _IGNORED:
         signal.signal(ignored, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

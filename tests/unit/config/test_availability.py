@@ -14,13 +14,11 @@ Accept = Callable[[dict[str, Any]], LoadedConfig]
 Refuse = Callable[[dict[str, Any]], list[tuple[str, str]]]
 
 ASKS: list[tuple[str, object, object]] = [
-    ("listeners.0.bind", "fd:public", "127.0.0.1:1"),
     ("listeners.0.protocols", ["h2", "http/1.1"], ["http/1.1"]),
     ("upstreams.orders.protocol", "h2", "http/1.1"),
     ("admin.bind", "fd:admin", "127.0.0.1:2"),
     ("admin.metrics_bind", "fd:metrics", None),
     ("logging.audit", "audit.jsonl", None),
-    ("user", "proxy", None),
 ]
 
 

@@ -21,10 +21,11 @@ The rooms, in the order in which a connection meets them (imports go the other w
     config      the configuration file as a frozen model
     reasons     the fixed vocabulary of refusals
 
-`devpki`, beside them, is the development CA; `probe` asks other servers what they want of their clients.
+`devpki`, beside them, is the development CA; `probe` asks other servers what they want of their clients;
+`anatomy` tells what is in files of certificates and keys.
 
-x509, revocation, identity, access and verdict are pure: no socket, no clock, no file. Time is a parameter, and a
-refusal is a value that says why.
+x509, revocation, identity, access, verdict and anatomy are pure: no socket, no clock, no file. Time is a parameter, and
+a refusal is a value that says why.
 """
 
 __version__ = "0.1.0"

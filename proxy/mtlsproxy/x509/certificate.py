@@ -245,7 +245,7 @@ def _parse(der: bytes) -> Certificate:
         spki_sha256=sha256(raw.spki).hexdigest(),
         self_issued=raw.subject == raw.issuer,
         public_key=public_key,
-        key_name=_key_name(public_key, loaded),
+        key_name=key_name(public_key) or f"unusable key (algorithm {loaded.public_key_algorithm_oid.dotted_string})",
         signature_algorithm=loaded.signature_algorithm_oid.dotted_string,
         signature_hash=_signature_hash(loaded),
         is_ca=constraints.ca if constraints else None,
@@ -294,7 +294,8 @@ def _public_key(loaded: pyca.Certificate, spki: bytes) -> CertificatePublicKeyTy
     return key if not isinstance(key, ec.EllipticCurvePublicKey) or names_its_curve(spki) else None
 
 
-def _key_name(key: CertificatePublicKeyTypes | None, loaded: pyca.Certificate) -> str:
+def key_name(key: object) -> str | None:
+    """`RSA-2048`, `P-256`, `Ed25519` …; None for what is no public key that signs."""
     if isinstance(key, rsa.RSAPublicKey):
         return f"RSA-{key.key_size}"
     if isinstance(key, ec.EllipticCurvePublicKey):
@@ -305,7 +306,7 @@ def _key_name(key: CertificatePublicKeyTypes | None, loaded: pyca.Certificate) -
         return "Ed448"
     if isinstance(key, dsa.DSAPublicKey):
         return f"DSA-{key.key_size}"
-    return f"unusable key (algorithm {loaded.public_key_algorithm_oid.dotted_string})"
+    return None
 
 
 def _signature_hash(loaded: pyca.Certificate) -> str | None:

@@ -15,7 +15,7 @@ HEAVY = ("cryptography", "pydantic", "aiohttp", "rich", "yaml", "uvloop", "ssl")
 
 
 def test_the_commands_of_this_version_are_there() -> None:
-    assert {"check", "demo", "explain", "pki", "probe", "run", "schema"} <= set(PRESENT) <= set(COMMANDS)
+    assert {"check", "demo", "explain", "inspect", "pki", "probe", "run", "schema"} <= set(PRESENT) <= set(COMMANDS)
 
 
 @pytest.mark.parametrize("name", PRESENT)
@@ -55,7 +55,7 @@ def test_the_list_imports_no_command() -> None:
     assert done.stderr == "[]\n"
 
 
-@pytest.mark.parametrize("name", ["check", "demo", "explain", "probe"])
+@pytest.mark.parametrize("name", ["check", "demo", "explain", "inspect", "probe"])
 def test_a_command_s_own_help_imports_little(name: str) -> None:
     program = (
         f"import sys; from mtlsproxy.cli import cli; cli.main([{name!r}, '--help'], standalone_mode=False);"

@@ -1,11 +1,13 @@
 """Upstreams that run as processes of their own, so that tests can end, stop and revive them.
 
-`python application.py KIND WHERE [CERTIFICATE KEY ANCHORS]`. KIND: aiohttp or http.server. WHERE: a port of 127.0.0.1,
-or the path of a unix socket (aiohttp alone). With files it speaks TLS and verifies its clients.
+`python application.py KIND WHERE [CERTIFICATE KEY ANCHORS]`. KIND: aiohttp, http.server, or websockets, which echoes
+messages. WHERE: a port of 127.0.0.1, or the path of a unix socket (aiohttp alone). With files it speaks TLS and
+verifies its clients.
 
-    /wait    takes the request and never answers
-    /begin   announces a million bytes, sends five of them, and no more
-    others   the method, the path with its query, how many bytes of a body came and their SHA-256, in one line
+    /wait      takes the request and never answers
+    /begin     announces a million bytes, sends five of them, and no more
+    …/bytes/N  N bytes that follow from the path (aiohttp alone)
+    others     the method, the path with its query, how many bytes of a body came and their SHA-256, in one line
 """
 
 import asyncio
@@ -17,6 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from aiohttp import web
+from websockets.sync.server import ServerConnection, serve
 
 BEGUN = b"begun"
 ANNOUNCED = 1_000_000
@@ -25,6 +28,13 @@ ANNOUNCED = 1_000_000
 def line(method: str, path: str, size: int, digest: str) -> str:
     """What an answer says of its request."""
     return f"{method} {path} {size} {digest}"
+
+
+def bytes_of(path: str) -> bytes:
+    """What `…/bytes/N` is answered."""
+    size = int(path.rpartition("/")[2])
+    block = hashlib.sha512(path.encode()).digest()
+    return (block * (size // len(block) + 1))[:size]
 
 
 # -- aiohttp ---------------------------------------------------------------------------------------------------------
@@ -50,10 +60,25 @@ async def tell(request: web.Request) -> web.StreamResponse:
     return web.Response(text=line(request.method, request.path_qs, size, digest.hexdigest()))
 
 
+async def load(request: web.Request) -> web.StreamResponse:
+    answer = web.StreamResponse()
+    body = bytes_of(request.path)
+    if request.match_info["head"].endswith("sized"):
+        answer.content_length = len(body)
+    else:
+        answer.enable_chunked_encoding()
+    await answer.prepare(request)
+    for at in range(0, len(body), 65536):
+        await answer.write(body[at : at + 65536])
+    await answer.write_eof()
+    return answer
+
+
 def run_aiohttp(where: str, context: ssl.SSLContext | None) -> None:
     application = web.Application()
     application.router.add_route("*", "/wait", wait)
     application.router.add_route("*", "/begin", begin)
+    application.router.add_get("/{head:.*}/bytes/{size}", load)
     application.router.add_route("*", "/{path:.*}", tell)
     place: dict[str, Any] = {"host": "127.0.0.1", "port": int(where)} if where.isdigit() else {"path": where}
     web.run_app(application, ssl_context=context, access_log=None, print=None, **place)
@@ -91,6 +116,19 @@ def run_http_server(where: str, context: ssl.SSLContext | None) -> None:
     server.serve_forever()
 
 
+# -- websockets ------------------------------------------------------------------------------------------------------
+
+
+def echo(connection: ServerConnection) -> None:
+    for message in connection:
+        connection.send(message)
+
+
+def run_websockets(where: str, context: ssl.SSLContext | None) -> None:
+    with serve(echo, "127.0.0.1", int(where), ssl=context) as server:
+        server.serve_forever()
+
+
 def main() -> None:
     kind, where, *files = sys.argv[1:]
     context = None
@@ -100,7 +138,8 @@ def main() -> None:
         context.load_cert_chain(certificate, key)
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(anchors)
-    {"aiohttp": run_aiohttp, "http.server": run_http_server}[kind](where, context)
+    run = {"aiohttp": run_aiohttp, "http.server": run_http_server, "websockets": run_websockets}
+    run[kind](where, context)
 
 
 if __name__ == "__main__":

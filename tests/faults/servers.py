@@ -14,6 +14,7 @@ from tests.integration.clients import PATIENCE
 from tests.integration.harness import eventually, free_port
 
 APPLICATION = Path(__file__).with_name("application.py")
+FICKLE = Path(__file__).with_name("fickle.py")
 
 TlsFiles = tuple[Identity, Path]
 """A server's certificate, and the anchors of its clients."""
@@ -59,6 +60,10 @@ class ServerProcess:
         self._process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
 
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def go_on(self) -> None:
         """SIGCONT."""
         if self._process is not None:
@@ -66,13 +71,20 @@ class ServerProcess:
 
 
 def application(kind: str, folder: Path, tls: TlsFiles | None = None) -> ServerProcess:
-    """kind: aiohttp, http.server, or "aiohttp, unix"; see application.py."""
+    """kind: aiohttp, http.server, websockets, or "aiohttp, unix"; see application.py."""
     name, _, unix = kind.partition(", ")
     where: int | Path = folder / "app.sock" if unix else free_port()
     files = (tls[0].certificate, tls[0].key, tls[1]) if tls else ()
     url = f"unix:{where}" if unix else f"{'https' if tls else 'http'}://127.0.0.1:{where}"
     command = [sys.executable, APPLICATION, name, str(where), *files]
     return ServerProcess(command, url, where, folder / f"{name}.log")
+
+
+def fickle(folder: Path, character: str) -> ServerProcess:
+    """See fickle.py. Its ledger is `folder`/ledger."""
+    port = free_port()
+    command = [sys.executable, FICKLE, str(port), character, folder / "ledger"]
+    return ServerProcess(command, f"http://127.0.0.1:{port}", port, folder / "fickle.log")
 
 
 def nginx(folder: Path, mute: int, tls: TlsFiles | None = None) -> ServerProcess:

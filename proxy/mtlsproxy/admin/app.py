@@ -18,6 +18,7 @@ from mtlsproxy.admin.hosts import HostRule
 from mtlsproxy.admin.page import STYLE_HASH, status_page
 from mtlsproxy.admin.source import StatusSource
 from mtlsproxy.telemetry.exposition import render
+from mtlsproxy.telemetry.refusals import MAX_RECENT
 
 __all__ = ["Scope", "http_log", "make_app"]
 
@@ -49,6 +50,8 @@ def make_app(hosts: HostRule, scope: Scope, source: StatusSource, limits: Limits
     app.router.add_get("/readyz", pages.readyz)
     app.router.add_get("/api/status", pages.status)
     app.router.add_get("/api/rejections", pages.rejections)
+    app.router.add_get("/api/rejections/{id}", pages.rejection)
+    app.router.add_get("/api/clients", pages.clients)
     app.router.add_get("/api/deny", changes.denials)
     app.router.add_post("/api/deny", changes.deny)
     app.router.add_delete("/api/deny/{id}", changes.lift)
@@ -92,6 +95,18 @@ class _Pages:
 
     async def rejections(self, request: web.Request) -> web.Response:
         return json_answer({"rejections": await self._source.rejections()})
+
+    async def rejection(self, request: web.Request) -> web.Response:
+        ident = request.match_info["id"]
+        found = await self._source.rejection(ident)
+        if found is None:
+            words = f"no refusal of the id {ident} is known: the latest {MAX_RECENT} are, since the start"
+            return problem(HTTPStatus.NOT_FOUND, words)
+        return json_answer(found)
+
+    async def clients(self, request: web.Request) -> web.Response:
+        clients = await self._source.clients()
+        return await asyncio.to_thread(json_answer, {"clients": clients})
 
     async def index(self, request: web.Request) -> web.Response:
         source = self._source

@@ -1,12 +1,14 @@
 """What the admin server asks of whoever runs the proxy."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mtlsproxy.config.model import DenyEntry
 from mtlsproxy.runtime.control import Denied
 from mtlsproxy.runtime.reload import Outcome
 from mtlsproxy.runtime.token import Token
+from mtlsproxy.telemetry.clients import MAX_CLIENTS
+from mtlsproxy.telemetry.refusals import MAX_RECENT, OnEvent
 from mtlsproxy.verdict.trust import Denial
 
 if TYPE_CHECKING:
@@ -49,5 +51,17 @@ class StatusSource(Protocol):
     async def revocation(self, listener: str | None) -> list[dict[str, Any]]:
         """How long the CRLs of each CA that a listener trusts still last; None: any. KeyError: there is no such one."""
 
-    async def rejections(self) -> list[dict[str, Any]]:
+    async def rejections(self, limit: int = MAX_RECENT) -> list[dict[str, Any]]:
         """The most recent refusals, as `RefusalLog.recent` returns them."""
+
+    async def rejection(self, request_id: str) -> dict[str, Any] | None:
+        """One of them with what was presented, as `RefusalLog.find` returns it."""
+
+    async def clients(self, limit: int = MAX_CLIENTS) -> list[dict[str, Any]]:
+        """Who was accepted, the latest first, as `Clients.latest` returns them."""
+
+    async def traffic(self) -> dict[str, Any]:
+        """What has been counted since the start, see `telemetry.traffic`."""
+
+    async def watch(self, on_event: OnEvent) -> Callable[[], None]:
+        """Have `on_event` called with each event (a JSON object) on this loop, see `RefusalLog.watch`; what ends it."""

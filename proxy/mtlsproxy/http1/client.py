@@ -28,8 +28,9 @@ class ClientConnection(ABC):
     """What holds whatever protocol the client speaks: its standing, how fast it takes its answers, its end."""
 
     __slots__ = (
-        "_exchange", "_last_timer", "_owed", "_peer_ended", "_refuser", "_served", "_service", "_standing", "_stream",
-        "_timer", "_tunnel", "_write_timer", "_writing_paused", "ending", "established", "idle_since", "recorder",
+        "_exchange", "_known", "_last_timer", "_owed", "_peer_ended", "_refuser", "_served", "_service", "_standing",
+        "_stream", "_timer", "_tunnel", "_write_timer", "_writing_paused", "ending", "established", "idle_since",
+        "recorder",
     )  # fmt: skip
 
     def __init__(self, service: Service, established: Established, visitor: Visitor) -> None:
@@ -38,6 +39,7 @@ class ClientConnection(ABC):
         self.recorder = Recorder(service, established, visitor)
         self._standing = Standing(service, established.presented, visitor, self.recorder, self._answered)
         self._stream = established.stream
+        self._known = visitor.known  # as it arrived: whatever it is judged later, this is who leaves
         self._refuser = Refuser(established.stream, self.recorder)
         self._served = ServedHosts(established.context)
         self._exchange: Exchange | None = None
@@ -104,6 +106,8 @@ class ClientConnection(ABC):
             self._service.in_flight.value -= 1
             detail = f"the client left: {error}" if error else "the client left before its answer was whole"
             self.recorder.aborted(exchange, detail)
+        if self._known is not None:
+            self._service.clients.left(self._known)
         self._service.released(self.established.counted_for)
 
     # -- whether it may stay -------------------------------------------------------------------------------------------

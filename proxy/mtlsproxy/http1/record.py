@@ -125,7 +125,13 @@ class Recorder:
         service = self._service
         cell = service.metrics.rejections_total.cell(service.name, route, reason, "true" if enforced else "false")
         cell.value += 1
-        service.refusals.record(entry, self.visitor.verdict.fingerprint, detail, enforced=enforced)
+        service.refusals.record(
+            entry,
+            self.visitor.verdict.fingerprint,
+            detail,
+            enforced=enforced,
+            presented=self._established.presented,
+        )
 
     def _cell(self, head: RequestHead | None, route: str, status: int):  # type: ignore[no-untyped-def]
         method = head.method if head is not None else ""

@@ -12,6 +12,7 @@ from mtlsproxy.config.networks import Networks
 from mtlsproxy.http1.fields import FieldRules
 from mtlsproxy.http1.request_head import HeadLimits
 from mtlsproxy.telemetry.access_log import AccessLog
+from mtlsproxy.telemetry.clients import Clients
 from mtlsproxy.telemetry.families import Cell, Histogram
 from mtlsproxy.telemetry.metrics import Metrics
 from mtlsproxy.telemetry.refusals import RefusalLog
@@ -105,6 +106,7 @@ class Service:
     metrics: Metrics
     access_log: AccessLog | None
     refusals: RefusalLog
+    clients: Clients
     released: Callable[[str | None], None]
     in_flight: Cell
     resolve: Resolve

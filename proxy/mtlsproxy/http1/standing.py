@@ -51,7 +51,7 @@ class Standing:
             self._service.resolve(verdict.wanted, self._on_answer)
             return False
         self.rules = rules
-        self.visitor = self._recorder.visitor = Visitor(verdict)
+        self.visitor = self._recorder.visitor = Visitor(verdict, self.visitor.known)
         self._deadline = _deadline_of(self.visitor)
         return True
 

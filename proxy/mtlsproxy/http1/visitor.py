@@ -8,6 +8,7 @@ from mtlsproxy.http1.service import Target
 from mtlsproxy.identity.client import principal_of
 from mtlsproxy.identity.render import UnrenderableIdentity, render
 from mtlsproxy.reasons import Reason
+from mtlsproxy.telemetry.clients import KnownClient
 from mtlsproxy.verdict.judge import Verdict
 
 
@@ -30,10 +31,12 @@ class Admission:
 class Visitor:
     """All connections with the same verdict share one."""
 
-    __slots__ = ("_admissions", "verdict")
+    __slots__ = ("_admissions", "known", "verdict")
 
-    def __init__(self, verdict: Verdict) -> None:
+    def __init__(self, verdict: Verdict, known: KnownClient | None = None) -> None:
+        """known: where the routes it uses are noted."""
         self.verdict = verdict
+        self.known = known
         self._admissions: dict[Target, Admission] = {}
 
     def admission(self, target: Target) -> Admission:
@@ -41,7 +44,19 @@ class Visitor:
         found = self._admissions.get(target)
         if found is None:
             found = self._admissions[target] = _admit(self.verdict, target)
+            self._note(found)
         return found
+
+    def be_known_as(self, known: KnownClient) -> None:
+        """From now on, and with the routes so far: an inventory forgets, and meets a client anew."""
+        if self.known is not known:
+            self.known = known
+            for admission in self._admissions.values():
+                self._note(admission)
+
+    def _note(self, admission: Admission) -> None:
+        if self.known is not None and admission.reason is None:
+            self.known.used(admission.target.route.name)
 
 
 def _admit(verdict: Verdict, target: Target) -> Admission:

@@ -19,7 +19,8 @@ from mtlsproxy.identity.client import client_of, principal_of
 from mtlsproxy.reasons import Reason
 from mtlsproxy.runtime.chains import Chains
 from mtlsproxy.runtime.snapshot import ListenerSnapshot
-from mtlsproxy.telemetry.access_log import AccessEntry, AccessLog, connection_fragment
+from mtlsproxy.telemetry.access_log import AccessEntry, AccessLog, connection_fragment, shortened
+from mtlsproxy.telemetry.clients import Clients, KnownClient
 from mtlsproxy.telemetry.families import Cell
 from mtlsproxy.telemetry.metrics import Metrics
 from mtlsproxy.telemetry.refusals import RefusalLog
@@ -71,6 +72,7 @@ class ListenerRuntime:
         metrics: Metrics,
         access_log: AccessLog | None,
         refusals: RefusalLog,
+        clients: Clients,
         resolve: Resolve,
         processes: int = 1,
     ) -> None:
@@ -80,6 +82,7 @@ class ListenerRuntime:
         self.snapshot = snapshot
         self._metrics = metrics
         self._refusals = refusals
+        self._clients = clients
         self._visitors: dict[int, Visitor] = {}
         self._chains = Chains()
         self._keys_due = snapshot.contexts.keys_due
@@ -108,6 +111,7 @@ class ListenerRuntime:
             metrics=metrics,
             access_log=access_log,
             refusals=refusals,
+            clients=clients,
             released=self.acceptor.released,
             in_flight=metrics.requests_in_flight.cell(name),
             resolve=resolve,
@@ -245,6 +249,7 @@ class ListenerRuntime:
             self._failure_entry(failure, reason, verdict),
             verdict.fingerprint if verdict is not None else None,
             detail,
+            presented=failure.presented,
         )
 
     def close_longest_idle(self) -> bool:
@@ -284,7 +289,26 @@ class ListenerRuntime:
             if len(self._visitors) >= _MAX_VISITORS:
                 self._visitors.clear()
             visitor = self._visitors[id(verdict)] = Visitor(verdict)
+        assert verdict.fingerprint is not None
+        visitor.be_known_as(self._clients.arrived(verdict.fingerprint, lambda: self._known(verdict)))
         return visitor
+
+    def _known(self, verdict: Verdict) -> KnownClient:
+        leaf, client = verdict.leaf, verdict.client
+        assert leaf is not None
+        assert client is not None
+        now, identity = time.time(), principal_of(client, self.service.rules.default_identity.principal)
+        return KnownClient(
+            fingerprint=client.fingerprint_sha256,
+            identity=None if identity is None else shortened(identity),
+            subject=shortened(leaf.subject),
+            issuer=shortened(leaf.issuer),
+            serial=serial_hex(leaf.serial),
+            truststore=verdict.truststore,
+            not_after=leaf.not_after,
+            first_seen=now,
+            last_seen=now,
+        )
 
     def _note_accepted(self, verdict: Verdict) -> None:
         assert verdict.leaf is not None

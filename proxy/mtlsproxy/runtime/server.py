@@ -36,6 +36,7 @@ from mtlsproxy.runtime.sockets import BACKLOG, bind_listeners, close_sockets
 from mtlsproxy.runtime.status import Status
 from mtlsproxy.runtime.systemd import Notifier
 from mtlsproxy.runtime.watched import watched_paths
+from mtlsproxy.telemetry.clients import Clients
 from mtlsproxy.telemetry.logs import Logs
 from mtlsproxy.telemetry.metrics import Metrics
 from mtlsproxy.tls import native
@@ -88,6 +89,7 @@ class Proxy:
         self._stopping = asyncio.Event()
         self._at_once = asyncio.Event()
         self.metrics = Metrics()
+        self.clients = Clients()
         self.wheel = TimerWheel(self.loop)
         self.serving = False
         self.draining = False
@@ -195,6 +197,7 @@ class Proxy:
             self.metrics,
             self.logs.access,
             self.logs.refusals,
+            self.clients,
             self.feeds.resolve,
             self.surroundings.processes,
         )

@@ -1,6 +1,8 @@
 """What the admin listener shows of the running proxy."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +11,9 @@ from mtlsproxy.revocation.combined import CombinedCrl
 from mtlsproxy.runtime.control import Control
 from mtlsproxy.runtime.lasting import Asked, ends_of, lists_of, tries_of
 from mtlsproxy.runtime.reload import Outcome
+from mtlsproxy.telemetry.clients import MAX_CLIENTS, as_dicts, merged
+from mtlsproxy.telemetry.refusals import MAX_RECENT, OnEvent
+from mtlsproxy.telemetry.traffic import counted, traffic_of
 from mtlsproxy.tls import native
 from mtlsproxy.verdict.trust import Trust
 
@@ -30,8 +35,22 @@ class Status:
 
         return read(self._proxy.metrics)
 
-    async def rejections(self) -> list[dict[str, Any]]:
-        return self._proxy.logs.refusals.recent()
+    async def rejections(self, limit: int = MAX_RECENT) -> list[dict[str, Any]]:
+        return self._proxy.logs.refusals.recent(limit)
+
+    async def rejection(self, request_id: str) -> dict[str, Any] | None:
+        return self._proxy.logs.refusals.find(request_id)
+
+    async def clients(self, limit: int = MAX_CLIENTS) -> list[dict[str, Any]]:
+        known = self._proxy.clients.latest(limit)
+        # Ten thousand take longer than a request may wait.
+        return merged([await asyncio.to_thread(as_dicts, known, time.time())])
+
+    async def traffic(self) -> dict[str, Any]:
+        return traffic_of({family.name: family.read() for family in counted(self._proxy.metrics)})
+
+    async def watch(self, on_event: OnEvent) -> Callable[[], None]:
+        return self._proxy.logs.refusals.watch(on_event)
 
     async def readiness(self, listener: str | None) -> tuple[bool, list[str]]:
         """KeyError: there is no such listener."""

@@ -95,8 +95,8 @@ def connection_fragment(
             "tls_version": tls_version,
             "cipher": cipher,
             "resumed": resumed,
-            "subject": _shortened(subject),
-            "issuer": _shortened(issuer),
+            "subject": None if subject is None else shortened(subject),
+            "issuer": None if issuer is None else shortened(issuer),
             "serial": serial,
             "fingerprint": fingerprint,
             "san": None if san is None else _fewer(san),
@@ -106,8 +106,9 @@ def connection_fragment(
     )[1:-1]
 
 
-def _shortened(name: str | None) -> str | None:
-    return name if name is None or len(name) <= MAX_NAME else name[:MAX_NAME] + "…"
+def shortened(name: str) -> str:
+    """At most MAX_NAME characters and an ellipsis."""
+    return name if len(name) <= MAX_NAME else name[:MAX_NAME] + "…"
 
 
 def _fewer(san: Sequence[str]) -> list[str]:

@@ -1,45 +1,37 @@
 """The refusal log: who was turned away and why, at warning level, whatever `logging.access` says.
 
 A client that is refused over and over is one line and a count: repeats of one reason and fingerprint within ten seconds
-of the first are folded. The most recent refusals are kept, folded ones too, for the admin's `/api/rejections`.
+of the first are folded. The most recent refusals are kept, folded ones too, for the admin's `/api/rejections`, and
+those who watch are told of them a few times a second.
 """
 
 import asyncio
+import os
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
-import orjson
-
-from mtlsproxy.telemetry.access_log import (
-    CONNECTION,
-    REASON,
-    TIME,
-    AccessEntry,
-    encode,
-    escape_controls,
-    request_fields,
-    timestamp,
-)
+from mtlsproxy.telemetry.access_log import REASON, REQUEST_ID, AccessEntry
+from mtlsproxy.telemetry.recent import MAX_RECENT, Recent, Refusal, as_dict, as_json
 from mtlsproxy.telemetry.sink import Sink
+
+__all__ = ["MAX_RECENT", "Refusal", "RefusalLog"]
 
 FOLD_SECONDS = 10.0
 MAX_FOLDED_KEYS = 10_000
 """Pairs of reason and fingerprint that are remembered: a client can make up fingerprints, not memory."""
-MAX_RECENT = 500
+MAX_TOLD = 20
+"""Refusals in one event: of a flood, watchers are shown the newest and told how many there were."""
+TELL_SECONDS = 0.25
 _COARSEST_TICK = 1.0
 """Windows that end within a second of each other share a timer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """One refusal as it happened. detail: one sentence for the operator. enforced: False where it was let pass."""
-
-    entry: AccessEntry
-    detail: str
-    enforced: bool
+OnEvent = Callable[[dict[str, Any]], None]
+"""Takes a JSON object whose `event` says what it is."""
 
 
 @dataclass(slots=True)
@@ -69,29 +61,85 @@ class RefusalLog:
         self._loop = loop
         self._clock = clock
         self._max_keys = max_keys
-        self._recent: deque[Refusal] = deque(maxlen=MAX_RECENT)
+        self._recent = Recent()
+        self._watchers: dict[object, OnEvent] = {}
+        self._untold: deque[Refusal] = deque(maxlen=MAX_TOLD)
+        self._untold_count = 0
+        self._telling: asyncio.TimerHandle | None = None
+        self._id_prefix = os.urandom(8).hex()
+        self._ids = count(1)
         # All windows are as long as each other: the order of insertion is the order in which they end.
         self._windows: OrderedDict[tuple[str | None, str | None], _Window] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
 
-    def record(self, entry: AccessEntry, fingerprint: str | None, detail: str = "", *, enforced: bool = True) -> None:
-        """One refusal. `entry` as in the access log, its REASON set; `fingerprint` of the presented leaf, if any."""
+    def record(
+        self,
+        entry: AccessEntry,
+        fingerprint: str | None,
+        detail: str = "",
+        *,
+        enforced: bool = True,
+        presented: tuple[bytes, ...] = (),
+    ) -> None:
+        """One refusal. `entry` as in the access log, its REASON set; one without a request gets an id of its own.
+
+        fingerprint: of the presented leaf, if any. presented: what the client sent, DER, leaf first.
+        """
+        if entry[REQUEST_ID] is None:
+            entry = (*entry[:REQUEST_ID], f"{self._id_prefix}h{next(self._ids):x}")
         refusal = Refusal(entry, detail, enforced)
-        self._recent.append(refusal)
+        self._recent.add(refusal, presented)
+        if self._watchers:
+            self._tell_soon(refusal)
         if self._sink is not None:
             self._fold(refusal, (entry[REASON], fingerprint))
 
-    def recent(self) -> list[dict[str, Any]]:
+    def recent(self, limit: int = MAX_RECENT) -> list[dict[str, Any]]:
         """The most recent refusals, newest first, with the fields of the refusal log."""
-        return [orjson.loads(_encode(refusal, 0)) for refusal in reversed(self._recent)]
+        return self._recent.newest(limit)
+
+    def find(self, request_id: str) -> dict[str, Any] | None:
+        """The most recent refusal of this id with what was presented, see Recent.find."""
+        return self._recent.find(request_id)
+
+    def watch(self, on_event: OnEvent) -> Callable[[], None]:
+        """Have `on_event` told of refusals, the newest of a quarter of a second at once; returns what ends it.
+
+        The event is `refusals`: `refusals`, newest first, and `more`, how many there were besides.
+        """
+        key = object()
+        self._watchers[key] = on_event
+
+        def end() -> None:
+            self._watchers.pop(key, None)
+
+        return end
 
     def close(self) -> None:
         """Write the counts of the windows still open and stop the timer. The sink stays open."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
         while self._windows:
             self._finish(self._windows.popitem(last=False)[1])
+
+    def _tell_soon(self, refusal: Refusal) -> None:
+        self._untold.append(refusal)
+        self._untold_count += 1
+        if self._telling is None:
+            self._telling = self._loop.call_later(TELL_SECONDS, self._tell)
+
+    def _tell(self) -> None:
+        self._telling = None
+        refusals = [as_dict(refusal) for refusal in reversed(self._untold)]
+        event = {"event": "refusals", "refusals": refusals, "more": self._untold_count - len(refusals)}
+        self._untold.clear()
+        self._untold_count = 0
+        for on_event in list(self._watchers.values()):
+            on_event(event)
 
     def _fold(self, refusal: Refusal, key: tuple[str | None, str | None]) -> None:
         now = self._clock()
@@ -125,14 +173,4 @@ class RefusalLog:
 
     def _write(self, refusal: Refusal, suppressed: int) -> None:
         assert self._sink is not None
-        self._sink.submit(_encode(refusal, suppressed) + b"\n")
-
-
-def _encode(refusal: Refusal, suppressed: int) -> bytes:
-    """`suppressed`: how many folded refusals this line stands for; 0 on the line of a single one."""
-    entry = refusal.entry
-    after: dict[str, object] = {**request_fields(entry), "detail": refusal.detail, "enforced": refusal.enforced}
-    if suppressed:
-        after["suppressed"] = suppressed
-    before = f'{{"time":"{timestamp(entry[TIME])}","level":"warning","message":"refused",'.encode("ascii")
-    return escape_controls(before + entry[CONNECTION] + b"," + encode(after)[1:])
+        self._sink.submit(as_json(refusal, suppressed) + b"\n")

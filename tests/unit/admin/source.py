@@ -1,6 +1,6 @@
 """What the admin server asks, answered with facts that a test writes down."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,8 +8,11 @@ from mtlsproxy.config.model import DenyEntry
 from mtlsproxy.runtime.control import Denied
 from mtlsproxy.runtime.reload import Outcome
 from mtlsproxy.runtime.token import Token
+from mtlsproxy.telemetry.clients import MAX_CLIENTS
 from mtlsproxy.telemetry.exposition import Reading, read
 from mtlsproxy.telemetry.metrics import Metrics
+from mtlsproxy.telemetry.refusals import MAX_RECENT, OnEvent
+from mtlsproxy.telemetry.traffic import counted, traffic_of
 from mtlsproxy.verdict.trust import Denial
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -62,6 +65,8 @@ class Source:
         self.metrics = Metrics()
         self.reasons: list[str] = []
         self.listeners = {"internal"}
+        self.known: list[dict[str, Any]] = []
+        self.watching: list[OnEvent] = []
         self.refused: list[dict[str, Any]] = [{"reason": "revoked", "subject": "CN=<script>alert(1)</script>"}]
 
     async def readings(self) -> Sequence[Reading]:
@@ -78,5 +83,19 @@ class Source:
     async def revocation(self, listener: str | None) -> list[dict[str, Any]]:
         return [{"truststore": "partners", "issuer": "CN=CA", "state": "fresh", "seconds_left": 60}]
 
-    async def rejections(self) -> list[dict[str, Any]]:
-        return self.refused
+    async def rejections(self, limit: int = MAX_RECENT) -> list[dict[str, Any]]:
+        return self.refused[:limit]
+
+    async def rejection(self, request_id: str) -> dict[str, Any] | None:
+        found = next((each for each in self.refused if each.get("request_id") == request_id), None)
+        return None if found is None else found | {"presented": "PEM"}
+
+    async def clients(self, limit: int = MAX_CLIENTS) -> list[dict[str, Any]]:
+        return self.known[:limit]
+
+    async def traffic(self) -> dict[str, Any]:
+        return traffic_of({family.name: family.read() for family in counted(self.metrics)})
+
+    async def watch(self, on_event: OnEvent) -> Callable[[], None]:
+        self.watching.append(on_event)
+        return lambda: self.watching.remove(on_event)

@@ -1,7 +1,7 @@
 """What supervisor and workers say to each other (`op` of a message), and how questions find their answers.
 
-To a worker: start, stop, reload, refresh, reopen, denials, fetched, helper_ended, and questions of the admin's.
-From it: ready, failed, answer, fetch, kill_helper.
+To a worker: start, stop, reload, refresh, reopen, denials, fetched, helper_ended, watch, unwatch, and questions of the
+admin's. From it: ready, failed, answer, event, fetch, kill_helper.
 """
 
 import asyncio

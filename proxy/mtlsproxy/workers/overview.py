@@ -1,7 +1,7 @@
 """What the admin shows of all workers, as if they were one process, and what it changes at all of them."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +9,14 @@ from mtlsproxy.config.model import DenyEntry
 from mtlsproxy.runtime.control import Denied, NotServing, denial_of, words_of
 from mtlsproxy.runtime.reload import Outcome
 from mtlsproxy.runtime.token import Token
-from mtlsproxy.telemetry.refusals import MAX_RECENT
+from mtlsproxy.telemetry.clients import MAX_CLIENTS, merged
+from mtlsproxy.telemetry.refusals import MAX_RECENT, OnEvent
+from mtlsproxy.telemetry.traffic import counted, traffic_of
 from mtlsproxy.verdict.trust import Denial
 
 if TYPE_CHECKING:
     from mtlsproxy.telemetry.exposition import Reading
+    from mtlsproxy.workers.crew import Worker
     from mtlsproxy.workers.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
@@ -30,6 +33,7 @@ class Overview:
     def __init__(self, supervisor: "Supervisor") -> None:
         self._supervisor = supervisor
         self.control = CrewControl(supervisor)
+        self._watchers: dict[object, OnEvent] = {}
 
     async def readings(self) -> "Sequence[Reading]":
         from mtlsproxy.workers.sums import readings
@@ -64,10 +68,48 @@ class Overview:
         found: list[Tree] = answers[0]["ends"] if answers else []
         return found
 
-    async def rejections(self) -> list[Tree]:
-        answers = await self._supervisor.crew.ask_all({"op": "rejections"})
+    async def rejections(self, limit: int = MAX_RECENT) -> list[Tree]:
+        answers = await self._supervisor.crew.ask_all({"op": "rejections", "limit": limit})
         found = [line for answer in answers for line in answer["rejections"]]
-        return sorted(found, key=lambda line: str(line["time"]), reverse=True)[:MAX_RECENT]
+        return sorted(found, key=lambda line: str(line["time"]), reverse=True)[:limit]
+
+    async def rejection(self, request_id: str) -> Tree | None:
+        answers = await self._supervisor.crew.ask_all({"op": "rejection", "request_id": request_id})
+        found: list[Tree] = [answer["rejection"] for answer in answers if answer["rejection"] is not None]
+        return max(found, key=lambda line: str(line["time"]), default=None)
+
+    async def clients(self, limit: int = MAX_CLIENTS) -> list[Tree]:
+        answers = await self._supervisor.crew.ask_all({"op": "clients", "limit": limit})
+        return merged([answer["clients"] for answer in answers], limit)
+
+    async def traffic(self) -> Tree:
+        from mtlsproxy.workers.sums import readings
+
+        crew, own = self._supervisor.crew, self._supervisor.metrics
+        found = readings(own, crew.departed, crew.numbers, counted(own))
+        return traffic_of({reading.family.name: reading.series for reading in found})
+
+    async def watch(self, on_event: OnEvent) -> Callable[[], None]:
+        key = object()
+        self._watchers[key] = on_event
+        await self._supervisor.crew.ask_all({"op": "watch"})  # those that watch already go on
+
+        def end() -> None:
+            self._watchers.pop(key, None)
+            if not self._watchers:
+                self._supervisor.crew.tell_all({"op": "unwatch"})
+
+        return end
+
+    def worker_ready(self, worker: "Worker") -> None:
+        """One that took the place of another."""
+        if self._watchers:
+            worker.send({"op": "watch", "id": 0})
+
+    def heard(self, event: Tree) -> None:
+        """What a worker tells those who watch."""
+        for on_event in list(self._watchers.values()):
+            on_event(event)
 
     async def status(self) -> Mapping[str, Any]:
         supervisor = self._supervisor

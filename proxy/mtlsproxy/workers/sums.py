@@ -26,11 +26,14 @@ class Departed:
         return self._numbers
 
 
-def readings(own: Metrics, departed: Departed, living: Iterable[Numbers]) -> tuple[Reading, ...]:
-    """What a scrape shows. own: the supervisor's numbers, with those that it alone counts."""
+def readings(
+    own: Metrics, departed: Departed, living: Iterable[Numbers], families: Sequence[Family] | None = None
+) -> tuple[Reading, ...]:
+    """What a scrape shows. own: the supervisor's numbers, with those that it alone counts. families: of `own`, those
+    that are asked for; None: all."""
     parts = [departed.numbers, *living]
     found = []
-    for family in own.families():
+    for family in own.families() if families is None else families:
         mine = dict(family.read())
         if family.across == "one":
             found.append(Reading(family, list(mine.items())))

@@ -75,6 +75,7 @@ class Supervisor:
         self._relay = Relay()
         self._fetch: FetchClient | None = None
         self._lock = os.memfd_create("mtlsproxy-log-lock", os.MFD_CLOEXEC)
+        self._overview = Overview(self)
         self.crew = Crew(
             count,
             self.metrics,
@@ -117,7 +118,7 @@ class Supervisor:
         show_build(self.metrics)
         self.metrics.config_info.state(loaded.sha256)
         try:
-            self._admin = await self._start_admin(loaded.config, Overview(self))
+            self._admin = await self._start_admin(loaded.config, self._overview)
             if failures := await self.crew.launch():
                 raise ConfigErrors([loaded.error("workers", line) for line in failures])
         except BaseException:
@@ -160,10 +161,13 @@ class Supervisor:
     def _on_ready(self, worker: Worker) -> None:
         # What was denied while it read its files is not among them.
         worker.send({"op": "denials", "id": 0, "denials": _written(self.denials.current), "new": None})
+        self._overview.worker_ready(worker)
 
     def _on_message(self, worker: Worker, message: Message) -> None:
         if message["op"] == "kill_helper":
             self._relay.kill()
+        elif message["op"] == "event":
+            self._overview.heard(message["event"])
         elif message["op"] == "fetch":
             self._relay.take(
                 worker.party,

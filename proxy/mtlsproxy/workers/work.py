@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,7 @@ class Work:
         self._config = b""
         """The file as the supervisor has read it: all serve by the same words, however often it changes."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._end_watching: Callable[[], None] | None = None
         self._proxy: Proxy
         self._status: Status
         self._numbers: SharedNumbers
@@ -163,6 +164,10 @@ class Work:
                 self._proxy.refresh()
             case "reopen":
                 self._proxy.logs.reopen()
+            case "unwatch":
+                if self._end_watching is not None:
+                    self._end_watching()
+                    self._end_watching = None
             case _:
                 if message["op"] == "reload":
                     self._take_sockets(message["listeners"], descriptors)
@@ -191,13 +196,24 @@ class Work:
             case "status":
                 return {"status": await self._status.status()}
             case "rejections":
-                return {"rejections": await self._status.rejections()}
+                return {"rejections": await self._status.rejections(message["limit"])}
+            case "rejection":
+                return {"rejection": await self._status.rejection(message["request_id"])}
+            case "clients":
+                return {"clients": await self._status.clients(message["limit"])}
+            case "watch":
+                if self._end_watching is None:
+                    self._end_watching = await self._status.watch(self._tell)
+                return {}
             case "revocation":
                 return {"ends": await self._status.revocation(message["listener"])}
             case "readiness":
                 return {"readiness": await self._status.readiness(message["listener"])}
             case other:
                 raise ValueError(f"unknown order {other!r}")
+
+    def _tell(self, event: Message) -> None:
+        self._channel.send({"op": "event", "event": event})
 
     async def _deny(self, message: Message) -> Message:
         """All that are in force; new: the one that was added, whose connections end first."""

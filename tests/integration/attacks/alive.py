@@ -7,7 +7,13 @@ from collections.abc import Iterator
 
 from tests.integration.harness import eventually
 
-_BOUNDED = frozenset({"mtlsproxy.transport.wheel.Timer", "mtlsproxy.telemetry.refusals.Refusal"})
+_BOUNDED = frozenset(
+    {
+        "mtlsproxy.transport.wheel.Timer",
+        "mtlsproxy.telemetry.recent.Refusal",
+        "mtlsproxy.telemetry.recent._Kept",
+    }
+)
 """A closed timer has let go of everything and waits in its slot until that comes up; the latest refusals are kept."""
 
 

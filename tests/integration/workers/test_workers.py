@@ -2,6 +2,7 @@
 
 import os
 import signal
+import urllib.error
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -162,3 +163,20 @@ def test_every_line_of_the_access_log_is_whole(config: Tree, run: Run, alice: Id
 
 def test_processes_of_it_are_a_supervisor_and_its_workers(several: Several, upstream: RecordingUpstream) -> None:
     eventually(lambda: children(several.process.pid) == set(several.pids))
+
+
+def test_a_refusal_is_found_by_its_id_and_a_client_is_one_wherever_it_met_them(
+    several: Several, alice: Identity
+) -> None:
+    with ExitStack() as stack:
+        for _ in range(MANY):
+            assert stack.enter_context(several.connect(alice)).get("/").status == 200
+        (known,) = several.json("/api/clients")["clients"]
+        assert (known["identity"], known["open"], known["connections"]) == ("alice.clients.test", MANY, MANY)
+        assert known["routes"] == ["all"]
+        refused = [stack.enter_context(several.connect(alice)).get("/%00") for _ in range(6)]
+    for answer in refused:
+        ident = answer.problem["request_id"]
+        assert several.json(f"/api/rejections/{ident}")["request_id"] == ident
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        several.json("/api/rejections/nobody")

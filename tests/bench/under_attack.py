@@ -11,6 +11,7 @@ printed beside the goal.
 import argparse
 import asyncio
 import contextlib
+import itertools
 import math
 import os
 import resource
@@ -38,7 +39,10 @@ from mtlsproxy.transport.loop import new_event_loop
 GOAL = 10.0
 """Times its quiet value: what others' p99 may be under attack."""
 
-NEAR, FAR, FARTHER = "127.0.0.1", "127.0.0.2", "127.0.0.3"
+NEAR, FAR, FARTHER = "127.0.1.1", "127.0.0.2", "127.0.0.3"
+
+_addresses = itertools.cycle(f"127.0.1.{number}" for number in range(1, 9))
+"""The attackers'."""
 
 SERVER_NAME = "proxy.test"
 GET = b"GET / HTTP/1.1\r\nHost: proxy.test\r\n\r\n"
@@ -93,7 +97,7 @@ class Honest:
                     await self._ask(reader, writer)
                 self.fresh.append(time.perf_counter() - began)
                 writer.close()
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.02)
 
     @contextlib.contextmanager
     def _noted(self):  # type: ignore[no-untyped-def]
@@ -129,16 +133,16 @@ class Attacker:
     hello: bytes
 
     async def raw(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, local_addr=(NEAR, 0))
-        # Ended with RST: this machine's ports are all that there are for an attacker who comes again.
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, local_addr=(next(_addresses), 0))
+        # Ended with RST, and from several addresses: else there are not ports enough to come again and again.
         sock = cast(socket.socket, writer.get_extra_info("socket"))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         return reader, writer
 
     async def inside(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection(
-            "127.0.0.1", self.port, ssl=self.context, server_hostname=SERVER_NAME, local_addr=(NEAR, 0), limit=1024,
-            ssl_handshake_timeout=60,
+            "127.0.0.1", self.port, ssl=self.context, server_hostname=SERVER_NAME, limit=1024,
+            local_addr=(next(_addresses), 0), ssl_handshake_timeout=60,
         )  # fmt: skip
 
     async def idle(self, there: Callable[[], None]) -> None:
@@ -199,7 +203,11 @@ class Attacker:
         while True:
             with contextlib.suppress(OSError):
                 reader, writer = await asyncio.open_connection(
-                    "127.0.0.1", self.port, ssl=self.stranger, server_hostname=SERVER_NAME, local_addr=(NEAR, 0)
+                    "127.0.0.1",
+                    self.port,
+                    ssl=self.stranger,
+                    server_hostname=SERVER_NAME,
+                    local_addr=(next(_addresses), 0),
                 )
                 await reader.read(1)
                 writer.close()

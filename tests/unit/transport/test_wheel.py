@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtlsproxy.transport.wheel import TICK, Timer, TimerWheel
+from mtlsproxy.transport.wheel import AT_ONCE, TICK, Timer, TimerWheel
 
 
 class Handle:
@@ -29,6 +29,9 @@ class Clock:
         self.now = now
         self.problems: list[dict[str, Any]] = []
         self._next: tuple[float, Callable[[], None], Handle] | None = None
+        self.soon: list[Callable[[], None]] = []
+        self.turns = True
+        """Whether turns of the loop come by themselves."""
 
     def time(self) -> float:
         return self.now
@@ -37,6 +40,15 @@ class Clock:
         handle = Handle()
         self._next = (self.now + seconds, callback, handle)
         return handle
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self.soon.append(callback)
+
+    def turn(self) -> None:
+        """One turn of the loop, in which no time passes."""
+        soon, self.soon = self.soon, []
+        for callback in soon:
+            callback()
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         self.problems.append(context)
@@ -49,6 +61,8 @@ class Clock:
             self.now = max(self.now, when)
             if not handle.cancelled:
                 callback()
+            while self.soon and self.turns:
+                self.turn()
         self.now = end
 
     def stall(self, seconds: float) -> None:
@@ -250,3 +264,63 @@ def test_any_sequence_agrees_with_a_plain_model(steps: list[tuple[int, str, floa
     clock.pass_(10)
     assert clock.problems == []
     assert deadlines == {}
+
+
+# -- crowds ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def crowd(clock: Clock, wheel: TimerWheel) -> list[Fired]:
+    """All due, and the first of them have had their turn."""
+    fired = [Fired(clock, wheel) for _ in range(3 * AT_ONCE)]
+    for one in fired:
+        one.timer.start(1.0)
+    clock.turns = False
+    clock.pass_(1.0 + 2.5 * TICK)
+    return fired
+
+
+def test_of_a_crowd_only_some_fire_in_one_turn_of_the_loop(clock: Clock, crowd: list[Fired]) -> None:
+    """Others have their turn in between; all of them fire, once."""
+    counts = [sum(len(one.at) for one in crowd)]
+    while clock.soon:
+        clock.turn()
+        counts.append(sum(len(one.at) for one in crowd))
+    assert counts[:3] == [AT_ONCE, 2 * AT_ONCE, 3 * AT_ONCE]
+    clock.pass_(10.0)
+    assert all(len(one.at) == 1 for one in crowd)
+
+
+def test_who_waits_for_its_turn_can_still_be_stopped_or_moved(clock: Clock, crowd: list[Fired]) -> None:
+    *_, closed, stopped, moved = crowd
+    closed.timer.close()
+    stopped.timer.stop()
+    moved.timer.start(1.0)
+    clock.turns = True
+    clock.turn()
+    clock.turn()
+    assert (closed.at, stopped.at, moved.at) == ([], [], [])
+    clock.pass_(5.0)
+    assert (closed.at, stopped.at, len(moved.at)) == ([], [], 1)
+
+
+def test_ticks_that_come_up_meanwhile_wait_behind_the_crowd(
+    clock: Clock, wheel: TimerWheel, crowd: list[Fired]
+) -> None:
+    later = Fired(clock, wheel)
+    later.timer.start(0.0)
+    clock.pass_(3 * TICK)
+    assert later.at == []
+    assert len(clock.soon) == 1
+    clock.turns = True
+    clock.pass_(TICK)
+    while clock.soon:
+        clock.turn()
+    assert len(later.at) == 1
+    assert all(len(one.at) == 1 for one in crowd)
+
+
+def test_a_wheel_that_is_closed_fires_no_more(clock: Clock, wheel: TimerWheel, crowd: list[Fired]) -> None:
+    wheel.close()
+    clock.turn()
+    assert sum(len(one.at) for one in crowd) == AT_ONCE

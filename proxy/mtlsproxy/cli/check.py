@@ -70,10 +70,12 @@ def _load(loaded: "LoadedConfig", now: "datetime") -> "Material":
     from mtlsproxy.runtime.snapshot import build_listener_contexts, build_upstream_contexts
     from mtlsproxy.tls.tickets import SECRET_SIZE
 
-    access = loaded.config.logging.access
-    errors = []
-    if isinstance(access, Path) and not access.parent.is_dir():
-        errors.append(loaded.error("logging.access", f"there is no folder {access.parent}"))
+    logging = loaded.config.logging
+    errors = [
+        loaded.error(f"logging.{key}", f"there is no folder {file.parent}")
+        for key, file in (("access", logging.access), ("audit", logging.audit))
+        if isinstance(file, Path) and not file.parent.is_dir()
+    ]
     try:
         material = load_material(loaded, now)
     except ConfigErrors as found:

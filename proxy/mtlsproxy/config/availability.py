@@ -14,16 +14,11 @@ def _begins(*prefixes: str) -> Callable[[object], bool]:
     return lambda value: isinstance(value, str) and value.startswith(prefixes)
 
 
-def _given(value: object) -> bool:
-    return value is not None and value != [] and value != ""
-
-
 NOT_YET: tuple[tuple[str, Callable[[object], bool], str], ...] = (
     ("listeners[].protocols[]", _is("h2"), "HTTP/2; write [http/1.1]"),
     ("upstreams.*.protocol", _is("h2"), "HTTP/2 to upstreams; write http/1.1"),
     ("admin.bind", _begins("fd:"), "sockets from systemd; write host:port"),
     ("admin.metrics_bind", _begins("fd:"), "sockets from systemd; write host:port"),
-    ("logging.audit", _given, "the audit log; leave it null"),
 )
 """(key; does a value ask for the feature; the feature, what to write instead). `[]` is each item, `*` each name."""
 

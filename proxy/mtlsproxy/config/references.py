@@ -19,6 +19,7 @@ def check_references(document: Document) -> list[ConfigError]:
         *_same_addresses(document, root),
         *_listeners(document, root),
         *_routes(document, root),
+        *_logs(document, root),
     ]
 
 
@@ -136,3 +137,10 @@ def _unreachable(
             ("routes", index, "truststores"),
             f"none of these is among client_auth.truststores of the route's listeners ({', '.join(offered)})",
         )
+
+
+def _logs(document: Document, root: dict[str, object]) -> Iterator[ConfigError]:
+    logging = _mapping(root.get("logging"))
+    audit = logging.get("audit")
+    if isinstance(audit, str) and audit == logging.get("access"):
+        yield document.error(("logging", "audit"), "is the access log's file: the audit log needs one of its own")

@@ -58,7 +58,7 @@ class Control:
         if not self._proxy.serving or self._proxy.draining:
             raise NotServing("the proxy is starting, or about to stop: nothing is reloaded now")
         log.info("reload asked for by %s", by)
-        outcome = await self._proxy.reloader.reload()
+        outcome = await self._proxy.reloader.reload(by)
         self._proxy.feeds.refresh()
         return outcome
 
@@ -77,6 +77,7 @@ class Control:
         self._proxy.denials.enforce(denial)
         log.info("denial %s made by %s: %s", denial.id, by, wanted)
         ended = self.end_connections(denial)
+        self._proxy.audit.denied(denial, wanted, ended)
         try:
             await self._proxy.denials.save(now)
         finally:
@@ -88,7 +89,9 @@ class Control:
         """The denial that no longer counts; None: there is none of this id. Raises DenialsError with it in force."""
         lifted = await self._proxy.denials.lift(ident, datetime.now(UTC))
         if lifted is not None:
-            log.info("denial %s lifted by %s: %s", ident, by, words_of(lifted, lifted.truststore))
+            words = words_of(lifted, lifted.truststore)
+            log.info("denial %s lifted by %s: %s", ident, by, words)
+            self._proxy.audit.lifted(lifted, by, words)
         return lifted
 
     def end_connections(self, denial: Denial) -> int:

@@ -41,12 +41,15 @@ class Feeds:
         metrics: Metrics,
         publish: Callable[[], None],
         make_client: Callable[[Path], FetchClient] = FetchClient,
+        on_list: Callable[[str, CrlEvent], None] = lambda truststore, event: None,
     ) -> None:
-        """folder: for what is kept on disk, made when it is first needed; None where there is none."""
+        """folder: for what is kept on disk, made when it is first needed; None where there is none. on_list: is told
+        what became of each fetch."""
         self._make_client = make_client
         self._folder = folder
         self._metrics = metrics
         self._publish = publish
+        self._on_list = on_list
         self._feeds: dict[str, Feed] = {}
         self._keys: dict[str, object] = {}
         self._client: FetchClient | None = None
@@ -138,6 +141,7 @@ class Feeds:
     # -- what the sources say --------------------------------------------------------------------------------------
 
     def on_crl(self, truststore: str, event: CrlEvent) -> None:
+        self._on_list(truststore, event)
         ok = event.outcome in ("restored", "updated", "unchanged")
         # The issuer of what nobody verified is whoever its sender likes, a new label each time.
         known = event.crls and event.verified

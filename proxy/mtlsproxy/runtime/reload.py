@@ -20,6 +20,8 @@ from mtlsproxy.config.errors import ConfigErrors
 from mtlsproxy.config.load import LoadedConfig
 from mtlsproxy.config.model import Config
 from mtlsproxy.revocation.sources import LoadedCrls
+from mtlsproxy.runtime.auditing import Auditing
+from mtlsproxy.runtime.changes import changes
 from mtlsproxy.runtime.gauges import count_refused_files
 from mtlsproxy.runtime.material import Material, load_material
 from mtlsproxy.runtime.snapshot import Plan, make_plan
@@ -57,6 +59,7 @@ class Reloadable(Protocol):
     loop: asyncio.AbstractEventLoop
     metrics: Metrics
     ticket_secret: bytes
+    audit: Auditing
 
     @property
     def config(self) -> Config: ...
@@ -134,12 +137,17 @@ class Reloader:
     def _file(self) -> Path:
         return Path(self._proxy.material.loaded.document.file)
 
-    async def reload(self) -> Outcome:
-        """Now. Never raises for what is wrong with files: the outcome says it."""
+    async def reload(self, by: str) -> Outcome:
+        """Now. by: who or what asks for it. Never raises for what is wrong with files: the outcome says it."""
         async with self._busy:
             self._proxy.reloading()
+            before = self._proxy.material
             outcome = await self._reload()
+            after = self._proxy.material
             self._proxy.notify()
+        changed = list(changes(before, after)) if outcome.ok else []
+        _say_changes(changed, before, after)
+        self._proxy.audit.reloaded(by, outcome.errors, outcome.generation, before, after, changed)
         self.last = outcome
         metrics = self._proxy.metrics
         metrics.config_reloads_total.cell("success" if outcome.ok else "failure").value += 1
@@ -190,12 +198,12 @@ class Reloader:
         while True:
             await self._wanted.wait()
             self._wanted.clear()
-            await self._reload_safely()
+            await self._reload_safely("SIGHUP")
             self._proxy.refresh()
 
-    async def _reload_safely(self) -> None:
+    async def _reload_safely(self, by: str) -> None:
         try:
-            await self.reload()
+            await self.reload(by)
         except Exception:
             log.exception("a reload failed by a mistake of ours; what is in force stays")
 
@@ -204,7 +212,7 @@ class Reloader:
             await asyncio.sleep(LOOK_EVERY)
             if self._differs(await self._look()):
                 await self._settle()
-                await self._reload_safely()
+                await self._reload_safely("a file that has changed")
 
     async def _settle(self) -> None:
         last = await self._look()
@@ -221,6 +229,14 @@ class Reloader:
     def _differs(self, found: Signature) -> bool:
         """Of what is watched; a file that is gone from a folder shows in the folder itself."""
         return any(self._seen.get(path) != state for path, state in found.items())
+
+
+def _say_changes(changed: Sequence[tuple[str, bool]], before: Material, after: Material) -> None:
+    for words, about_trust in changed:
+        log.log(logging.WARNING if about_trust else logging.INFO, "changed: %s", words)
+    for warning in after.warnings:
+        if warning.message not in {known.message for known in before.warnings}:
+            log.warning("%s", warning)
 
 
 _AT_START_ONLY = {

@@ -19,9 +19,9 @@ from mtlsproxy.config.errors import ConfigErrors
 from mtlsproxy.config.load import LoadedConfig, load_config
 from mtlsproxy.config.model import Config
 from mtlsproxy.fetch.cache import CacheError
-from mtlsproxy.fetch.client import FetchClient
+from mtlsproxy.fetch.client import CrlEvent, FetchClient
 from mtlsproxy.revocation.sources import LoadedCrls
-from mtlsproxy.runtime.changes import changes
+from mtlsproxy.runtime.auditing import Auditing
 from mtlsproxy.runtime.denials import Denials, state_folder
 from mtlsproxy.runtime.feeds import Feeds
 from mtlsproxy.runtime.gauges import show_build, show_material
@@ -75,6 +75,11 @@ class Surroundings:
     notifier: Notifier = field(default_factory=lambda: Notifier({}, 0))
     lock: int | None = None
     """A descriptor to lock while lines are written to a pipe that others write to as well."""
+    role: str = "proxy"
+    """Of this process, in the audit log."""
+    audits_reloads: bool = True
+    audits_lists: bool = True
+    """Whether reloads and fetched lists, which all processes see alike, are this one's to tell the audit log."""
 
 
 class Proxy:
@@ -98,10 +103,11 @@ class Proxy:
         """Gone from the configuration, with answers that may still be under way."""
         self.snapshot: Snapshot
         self.logs: Logs
+        self.audit: Auditing
         self.reloader = Reloader(self)
         folder = state_folder(material.loaded.config.state_dir, os.environ)
         self.denials = Denials(folder, material.denials, self._denied)
-        self.feeds = Feeds(folder, self.metrics, self._fetched, self.surroundings.make_fetch_client)
+        self.feeds = Feeds(folder, self.metrics, self._fetched, self.surroundings.make_fetch_client, self._tell_list)
         self.pools = Pools(self.loop, self.wheel, self.metrics, self.feeds.resolve)
         self._judging: asyncio.Task[None] | None = None
         self.ticket_secret = self.surroundings.secret
@@ -155,6 +161,9 @@ class Proxy:
             plan = make_plan(self._first, self.ticket_secret)
             self._check_feeds(plan)
             self.logs = Logs(loaded.config.logging, self.metrics, self.loop, self.surroundings.lock)
+            here = self.surroundings
+            self.audit = Auditing(self.logs.audit, here.role, reloads=here.audits_reloads, lists=here.audits_lists)
+            self.audit.started(self._first)
         except BaseException:
             close_sockets(sockets.values())
             raise
@@ -221,7 +230,6 @@ class Proxy:
         fresh = [listener.name for listener in config.listeners if binds.get(listener.name) != listener.bind]
         self._check_feeds(plan)
         sockets = self.surroundings.bind(plan.material.loaded, fresh)
-        before = self.snapshot.material
         # From here to the last listener nothing is awaited: no request and no denial meets a half of it.
         self.pools.adopt(self.pools.prepare(plan))
         self.feeds.adopt(plan.material)
@@ -239,7 +247,6 @@ class Proxy:
                 self.listeners[listener.name].listen(sockets[listener.name])
             else:
                 self.listeners[listener.name].adopt(listener, self.snapshot.listeners[listener.name])
-        _say_changes(before, self.snapshot.material)
         await self.judge_all_again()
 
     def _make_snapshot(self, plan: Plan, judges: Mapping[str, Judge] = MappingProxyType({})) -> None:
@@ -266,6 +273,9 @@ class Proxy:
         self._make_snapshot(self.snapshot.plan, judges)
         for name, listener in self.listeners.items():
             listener.adopt(listener.config, self.snapshot.listeners[name])
+
+    def _tell_list(self, truststore: str, event: CrlEvent) -> None:
+        self.audit.fetched(truststore, event)
 
     def _fetched(self) -> None:
         """Lists or answers have changed."""
@@ -362,11 +372,3 @@ def settle_down(loaded: LoadedConfig) -> None:
     if closed := unreadable(watched_paths(loaded.config, Path(loaded.document.file))):
         detail = f"{user} cannot read {closed[0]}, which a reload and a new worker need: change its owner or its group"
         raise ConfigErrors([loaded.error("user", detail)])
-
-
-def _say_changes(before: Material, after: Material) -> None:
-    for words, about_trust in changes(before, after):
-        log.log(logging.WARNING if about_trust else logging.INFO, "changed: %s", words)
-    for warning in after.warnings:
-        if warning.message not in {known.message for known in before.warnings}:
-            log.warning("%s", warning)

@@ -1,4 +1,5 @@
-"""All logs of a process, opened together: access lines, refusals, and the program's own messages as JSON on stderr."""
+"""All logs of a process, opened together: access lines, refusals, the audit log, and the program's own messages as JSON
+on stderr."""
 
 import asyncio
 import logging
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from mtlsproxy.config.service import Logging
 from mtlsproxy.telemetry.access_log import AccessLog, encode, escape_controls, timestamp
+from mtlsproxy.telemetry.audit import AuditLog, last_line
 from mtlsproxy.telemetry.metrics import Metrics
 from mtlsproxy.telemetry.refusals import RefusalLog
 from mtlsproxy.telemetry.sink import Sink
@@ -49,8 +51,8 @@ def _message(record: logging.LogRecord) -> str:
 
 
 class Logs:
-    """The logs that `settings` asks for. `access` is None when it is off; `refusals` is always there, and like the
-    program's own messages it is written unless `level` is above warning.
+    """The logs that `settings` asks for. `access` is None when it is off, `audit` when there is none; `refusals` is
+    always there, and like the program's own messages it is written unless `level` is above warning.
 
     Installs itself as the root logger's only handler; `close` puts back what was there. Raises LogError. Belongs to one
     event loop and one process: after a fork, open anew.
@@ -63,15 +65,17 @@ class Logs:
         _require_open(settings)
         shared = settings.access == "stderr" or (settings.access == "stdout" and _same_file(_STDOUT, _STDERR))
         access = None if shared else _open_access(settings, lock)
+        audit, follows = _open_audit(settings, lock)
         self._stderr = Sink(_STDERR, "stderr", lock=lock)
-        self._sinks = (self._stderr,) if access is None else (access, self._stderr)
+        self._sinks = tuple(sink for sink in (access, audit, self._stderr) if sink is not None)
         if shared:
             access = self._stderr
         for sink in self._sinks:
             metrics.log_lines_dropped_total.watch((sink.name,), sink.dropped)
         self.access = None if access is None else AccessLog(access, loop)
         level = logging.getLevelNamesMapping()[settings.level.upper()]
-        self.refusals = RefusalLog(self._stderr if level <= logging.WARNING else None, loop)
+        self.audit = None if audit is None else AuditLog(audit, loop, follows)
+        self.refusals = RefusalLog(self._stderr if level <= logging.WARNING else None, loop, audit=self.audit)
         self._handler = JsonLinesHandler(self._stderr)
         root = logging.getLogger()
         self._before = (root.handlers[:], root.level)
@@ -89,6 +93,8 @@ class Logs:
         if self.access is not None:
             self.access.close()
         self.refusals.close()
+        if self.audit is not None:
+            self.audit.close()
         root = logging.getLogger()
         root.handlers[:], level = self._before
         root.setLevel(level)
@@ -104,6 +110,21 @@ def _open_access(settings: Logging, lock: int | None) -> Sink | None:
         return Sink(settings.access if isinstance(settings.access, Path) else _STDOUT, "access", lock=lock)
     except OSError as error:
         raise LogError(f"logging.access: {settings.access} cannot be opened: {error.strerror}") from error
+
+
+def _open_audit(settings: Logging, lock: int | None) -> tuple[Sink | None, str | None]:
+    """And the hash of the line that is last in it."""
+    file = settings.audit
+    if file is None:
+        return None, None
+    try:
+        sink = Sink(file, "audit", lock=lock)
+        follows, torn = last_line(file)
+    except OSError as error:
+        raise LogError(f"logging.audit: {file} cannot be opened: {error.strerror}") from error
+    if torn:
+        sink.submit(b"\n")  # what comes now must not be taken for the rest of it
+    return sink, follows
 
 
 def _require_open(settings: Logging) -> None:

@@ -15,6 +15,7 @@ from itertools import count
 from typing import Any
 
 from mtlsproxy.telemetry.access_log import REASON, REQUEST_ID, AccessEntry
+from mtlsproxy.telemetry.audit import AuditLog
 from mtlsproxy.telemetry.recent import MAX_RECENT, Recent, Refusal, as_dict, as_json
 from mtlsproxy.telemetry.sink import Sink
 
@@ -46,7 +47,7 @@ class _Window:
 class RefusalLog:
     """Writes refusals to `sink` as JSON lines, or with None only remembers them. For one event loop.
 
-    clock: monotonic seconds.
+    clock: monotonic seconds. audit: is told of each, folded or not.
     """
 
     def __init__(
@@ -56,8 +57,10 @@ class RefusalLog:
         *,
         clock: Callable[[], float] = time.monotonic,
         max_keys: int = MAX_FOLDED_KEYS,
+        audit: AuditLog | None = None,
     ) -> None:
         self._sink = sink
+        self._audit = audit
         self._loop = loop
         self._clock = clock
         self._max_keys = max_keys
@@ -91,6 +94,8 @@ class RefusalLog:
         self._recent.add(refusal, presented)
         if self._watchers:
             self._tell_soon(refusal)
+        if self._audit is not None:
+            self._audit.refused(entry, detail, enforced=enforced)
         if self._sink is not None:
             self._fold(refusal, (entry[REASON], fingerprint))
 

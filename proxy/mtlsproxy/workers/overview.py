@@ -170,7 +170,7 @@ class CrewControl:
         if not self._supervisor.serving or self._supervisor.draining:
             raise NotServing("the proxy is starting, or about to stop: nothing is reloaded now")
         log.info("reload asked for by %s", by)
-        outcome = await self._supervisor.reloader.reload()
+        outcome = await self._supervisor.reloader.reload(by)
         self._supervisor.refresh()
         return outcome
 
@@ -186,6 +186,7 @@ class CrewControl:
         supervisor.denials.enforce(denial)
         log.info("denial %s made by %s: %s", denial.id, by, wanted)
         ended = await supervisor.tell_denials(denial)
+        supervisor.audit.denied(denial, wanted, ended)
         await supervisor.denials.save(now)
         return Denied(denial, True, ended)
 
@@ -193,5 +194,7 @@ class CrewControl:
         lifted = await self._supervisor.denials.lift(ident, datetime.now(UTC))
         if lifted is not None:
             await self._supervisor.tell_denials(None)
-            log.info("denial %s lifted by %s: %s", ident, by, words_of(lifted, lifted.truststore))
+            words = words_of(lifted, lifted.truststore)
+            log.info("denial %s lifted by %s: %s", ident, by, words)
+            self._supervisor.audit.lifted(lifted, by, words)
         return lifted

@@ -15,6 +15,7 @@ from mtlsproxy.config.load import LoadedConfig, load_config
 from mtlsproxy.config.model import Config
 from mtlsproxy.fetch.client import FetchClient, HelperFailed
 from mtlsproxy.revocation.sources import LoadedCrls, SourceError
+from mtlsproxy.runtime.auditing import Auditing
 from mtlsproxy.runtime.denials import Denials, state_folder
 from mtlsproxy.runtime.gauges import show_build
 from mtlsproxy.runtime.material import Material
@@ -63,6 +64,7 @@ class Supervisor:
         self.started = datetime.now(UTC)
         self.reloader = Reloader(self)
         self.logs: Logs
+        self.audit: Auditing
         self._first = material
         self._start_admin = start_admin
         self._admin: AdminHandle | None = None
@@ -112,6 +114,8 @@ class Supervisor:
             self.logs = Logs(
                 loaded.config.logging.model_copy(update={"access": "off"}), self.metrics, self.loop, self._lock
             )
+            self.audit = Auditing(self.logs.audit, "supervisor")
+            self.audit.started(self.material)
         except BaseException:
             self._close_sockets()
             raise

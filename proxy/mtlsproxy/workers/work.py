@@ -85,6 +85,9 @@ class Work:
             watches=False,
             processes=order["processes"],
             lock=lock,
+            role=f"worker {order['number']}",
+            audits_reloads=False,
+            audits_lists=order["number"] == 0,
         )
         try:
             material = load_material(self._read_config(Path(order["file"])), datetime.now(UTC))
@@ -186,7 +189,7 @@ class Work:
     async def _answer_to(self, message: Message) -> Message:
         match message["op"]:
             case "reload":
-                outcome = await self._proxy.reloader.reload()
+                outcome = await self._proxy.reloader.reload("the supervisor")
                 return {"errors": outcome.errors}
             case "denials":
                 return await self._deny(message)

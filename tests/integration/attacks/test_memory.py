@@ -227,7 +227,7 @@ def test_of_a_configuration_nothing_is_left(config: Tree, start: Start, honest: 
     proxy = start(config)
 
     def reload() -> None:
-        reloading = asyncio.run_coroutine_threadsafe(proxy.proxy.reloader.reload(), proxy.loop)
+        reloading = asyncio.run_coroutine_threadsafe(proxy.proxy.reloader.reload("a test"), proxy.loop)
         assert reloading.result(PATIENCE).ok
         with tls(proxy.port(), honest) as client:
             assert client.get().status == 200

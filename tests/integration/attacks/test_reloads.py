@@ -54,7 +54,7 @@ def adopt(
 
     with monkeypatch.context() as patched:
         patched.setattr(proxy.proxy, "adopt", noted)
-        reloading = asyncio.run_coroutine_threadsafe(proxy.proxy.reloader.reload(), proxy.loop)
+        reloading = asyncio.run_coroutine_threadsafe(proxy.proxy.reloader.reload("a test"), proxy.loop)
         assert reloading.result(PATIENCE).ok
 
 

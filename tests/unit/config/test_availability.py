@@ -18,7 +18,6 @@ ASKS: list[tuple[str, object, object]] = [
     ("upstreams.orders.protocol", "h2", "http/1.1"),
     ("admin.bind", "fd:admin", "127.0.0.1:2"),
     ("admin.metrics_bind", "fd:metrics", None),
-    ("logging.audit", "audit.jsonl", None),
 ]
 
 

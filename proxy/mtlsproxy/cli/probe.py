@@ -12,11 +12,12 @@ from mtlsproxy.cli.report import BadInput, errors_in, format_option
 if TYPE_CHECKING:
     from mtlsproxy.probe.survey import Target
     from mtlsproxy.tls.credentials import Credential
-    from mtlsproxy.verdict.trust import Trust
 
 NOT_AS_EXPECTED = 1
 _HTTPS_PORT = 443
 _TARGET = re.compile(r"(?:https://)?(?:\[([0-9A-Fa-f:.]+)\]|([^\s:/@\[\]]+))(?::([0-9]{1,5}))?/?")
+_HOST = re.compile(r"[A-Za-z0-9_*-][A-Za-z0-9_.-]{0,252}|[0-9A-Fa-f:.]{2,45}")
+_PATH = re.compile(r"/[\x21-\x7e]*")
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _ANY = click.Path(path_type=Path)
 
@@ -48,6 +49,14 @@ Exit status: 0 the server answered; 1 it does not do what --expect says, or does
 )
 @click.option("--crl", "crls", type=_ANY, multiple=True, metavar="F", help="Look into these CRLs: files or folders.")
 @click.option(
+    "--fetch",
+    is_flag=True,
+    help="With --ca: ask the CRL and OCSP servers that the server's certificates name, over http.",
+)
+@click.option(
+    "--path", default="/", show_default=True, metavar="P", help="What to GET; some servers ask for one alone."
+)
+@click.option(
     "--timeout", type=click.FloatRange(0.1, 600), default=10.0, show_default=True, help="Seconds for each handshake."
 )
 @format_option
@@ -60,32 +69,36 @@ def command(
     key_password_file: Path | None,
     cas: tuple[Path, ...],
     crls: tuple[Path, ...],
+    fetch: bool,
+    path: str,
     timeout: float,
     output_format: str,
 ) -> None:
     """Find out what a TLS server wants of its clients: whether it requires, requests or ignores their certificates, of
     which CAs it takes them, and whether its own certificate holds.
 
-    It connects two or three times, with TLS 1.3 and with 1.2, and sends GET / over each: many servers refuse in HTTP
-    alone. The server is not trusted meanwhile, nor are the system's CAs; nothing is asked of anybody else.
+    It connects two or three times, with TLS 1.3 and with 1.2, and sends a GET over each: many servers refuse in HTTP
+    alone. The server is not trusted meanwhile, nor are the system's CAs, and without --fetch nobody else is asked.
     """
     from mtlsproxy.cli.report_probe import print_survey
-    from mtlsproxy.probe.checks import check_server
+    from mtlsproxy.cli.server_trust import judge_server, read_servers
     from mtlsproxy.probe.survey import Unreachable, survey
 
     at = datetime.now(UTC)
     with errors_in(output_format):
-        if crls and not cas:
-            raise click.UsageError("CRLs count for verified chains only: give the server's CAs with --ca")
+        if (crls or fetch) and not cas:
+            raise click.UsageError("revocation is judged for verified chains only: give the server's CAs with --ca")
+        if not _PATH.fullmatch(path):
+            raise click.UsageError(f"--path: {path!r} does not begin with / or has characters that must be %-encoded")
         asked = _target(target, server_name)
         credential = _credential(certificate, key, key_password_file, at)
-        trust = _trust(cas, crls)
+        servers = read_servers(cas, crls) if cas else None
         try:
-            found = survey(asked, credential, timeout)
+            found = survey(asked, credential, path, timeout)
         except Unreachable as error:
             raise BadInput(error.detail) from error
-        checks = check_server(found.talk.chain, asked.server_name, trust, at)
-    print_survey(asked, found, checks, credential, at, output_format)
+        judged = judge_server(found, asked.server_name, servers, at, fetch=fetch)
+    print_survey(asked, found, judged, credential, at, output_format)
     refused = found.acceptance is not None and found.acceptance.accepted is False
     if refused or (expect is not None and found.finding.demand != expect):
         if expect is not None and found.finding.demand != expect:
@@ -107,9 +120,12 @@ def _target(text: str, server_name: str | None) -> "Target":
 def _ascii(name: str) -> str:
     """A-labels, as a certificate and the wire have them, without the root's dot."""
     try:
-        return name.strip("[]").removesuffix(".").encode("idna").decode("ascii") or name
+        found = name.strip("[]").removesuffix(".").encode("idna").decode("ascii")
     except UnicodeError as error:
         raise click.UsageError(f"{name!r} is no host name: {error}") from error
+    if not _HOST.fullmatch(found):
+        raise click.UsageError(f"{name!r} is no host name and no address")
+    return found
 
 
 def _credential(certificate: Path | None, key: Path | None, password: Path | None, at: datetime) -> "Credential | None":
@@ -125,31 +141,3 @@ def _credential(certificate: Path | None, key: Path | None, password: Path | Non
     except CredentialError as error:
         detail = error.detail.replace("private_key_password_file", "--key-password-file")
         raise BadInput(f"{options[error.key]}: {detail}") from error
-
-
-def _trust(cas: tuple[Path, ...], crls: tuple[Path, ...]) -> "Trust | None":
-    """A truststore for servers of these files, with the default policy."""
-    from mtlsproxy.revocation.crlset import CrlSet
-    from mtlsproxy.revocation.decide import RevocationPolicy
-    from mtlsproxy.revocation.errors import CrlError
-    from mtlsproxy.revocation.sources import SourceError, load_sources
-    from mtlsproxy.verdict.trust import DenyList, Trust
-    from mtlsproxy.x509.certificate import Certificate, MalformedCertificate, load_pem_certificates
-    from mtlsproxy.x509.policy import SERVER_AUTH, Policy, Truststore
-
-    if not cas:
-        return None
-    anchors: list[Certificate] = []
-    for file in cas:
-        try:
-            anchors += load_pem_certificates(file.read_bytes())
-        except OSError as error:
-            raise BadInput(f"{file}: cannot be read: {error.strerror}") from error
-        except MalformedCertificate as error:
-            raise BadInput(f"{file}: {error.detail}") from error
-    try:
-        lists, _ = CrlSet.build(load_sources(crls).crls, anchors)
-    except (SourceError, CrlError) as error:
-        raise BadInput(error.detail) from error
-    truststore = Truststore("--ca", tuple(dict.fromkeys(anchors)), policy=Policy(require_eku=(SERVER_AUTH,)))
-    return Trust(truststore, RevocationPolicy("hard_fail" if crls else "off"), lists, DenyList(()))

@@ -1,12 +1,13 @@
 """How a Survey looks."""
 
-from collections.abc import Sequence
 from datetime import datetime
 
 from rich.text import Text
 from rich.tree import Tree
 
+from mtlsproxy.cli import report_sources
 from mtlsproxy.cli.report import days_left, in_days, line, moment, print_json, print_tree, text, tree
+from mtlsproxy.cli.server_trust import Judged
 from mtlsproxy.probe.conclude import Demand
 from mtlsproxy.probe.messages import ca_name_text, names_an_issuer
 from mtlsproxy.probe.survey import Survey, Target
@@ -24,7 +25,7 @@ _NOT_NAMED = "its issuer is none of the acceptable CAs: browsers, Java and other
 def print_survey(
     target: Target,
     found: Survey,
-    checks: Sequence[Check],
+    judged: Judged,
     credential: Credential | None,
     at: datetime,
     output_format: str,
@@ -32,9 +33,9 @@ def print_survey(
     """credential: what was presented, if anything was. at: aware UTC, when the server was asked."""
     named = credential is None or names_an_issuer(_names(found), credential.chain)
     if output_format == "json":
-        print_json(_as_json(target, found, checks, named=named))
+        print_json(_as_json(target, found, judged, named=named))
     else:
-        print_tree(*_as_text(target, found, checks, credential, at, named=named))
+        print_tree(*_as_text(target, found, judged, credential, at, named=named))
 
 
 def _names(found: Survey) -> tuple[bytes, ...]:
@@ -42,7 +43,7 @@ def _names(found: Survey) -> tuple[bytes, ...]:
     return tuple(dict.fromkeys(name for request in found.talk.requests for name in request.ca_names))
 
 
-def _as_json(target: Target, found: Survey, checks: Sequence[Check], *, named: bool) -> dict[str, object]:
+def _as_json(target: Target, found: Survey, judged: Judged, *, named: bool) -> dict[str, object]:
     """The shape that interfaces.md fixes, and after it what else is known."""
     acceptance, answer = found.acceptance, found.talk.answer
     return {
@@ -51,7 +52,9 @@ def _as_json(target: Target, found: Survey, checks: Sequence[Check], *, named: b
         "protocol": found.talk.protocol,
         "cipher": found.talk.cipher,
         "server_chain": [_certificate_json(der) for der in found.talk.chain],
-        "checks": [{"name": c.name, "result": c.result, "seen": c.seen, "rule": c.rule, "fix": c.fix} for c in checks],
+        "checks": [
+            {"name": c.name, "result": c.result, "seen": c.seen, "rule": c.rule, "fix": c.fix} for c in judged.checks
+        ],
         "refused_by": found.finding.refused_by,
         "detail": found.finding.detail,
         "alert": found.talk.alert,
@@ -70,6 +73,7 @@ def _as_json(target: Target, found: Survey, checks: Sequence[Check], *, named: b
         "client_certificate_accepted": acceptance.accepted if acceptance else None,
         "client_certificate_detail": acceptance.detail if acceptance else None,
         "client_certificate_issuer_acceptable": named if acceptance else None,
+        "sources": report_sources.as_json(judged.consulted) if judged.consulted else [],
         "server_name": target.server_name,
         "address": found.address,
         "port": target.port,
@@ -96,7 +100,7 @@ def _certificate_json(der: bytes) -> dict[str, object]:
 def _as_text(
     target: Target,
     found: Survey,
-    checks: Sequence[Check],
+    judged: Judged,
     credential: Credential | None,
     at: datetime,
     *,
@@ -113,7 +117,9 @@ def _as_text(
     if found.acceptance is not None and credential is not None:
         parts.append(_accepted(found, credential, named=named))
     parts.append(tree(text("server chain, as it was sent"), (_certificate(der, at) for der in found.talk.chain)))
-    parts.append(tree(text("checks of the server's certificate"), map(_check, checks)))
+    if judged.consulted is not None and (shown := report_sources.show(judged.consulted, at)):
+        parts.append(tree(text("revocation data over the network"), shown))
+    parts.append(tree(text("checks of the server's certificate"), map(_check, judged.checks)))
     return parts
 
 

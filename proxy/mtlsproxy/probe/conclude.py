@@ -109,7 +109,7 @@ def _and_then(talk: Talk, doubted: str) -> str:
     """What follows, since a refusal in words of the server's own may be among it."""
     if talk.answer is not None:
         doubt = f", which may or may not be {doubted}" if talk.answer.status in (401, 403) else ""
-        return f"; GET / is answered {talk.answer.title}{doubt}"
+        return f"; the request is answered {talk.answer.title}{doubt}"
     return f"; {talk.detail}" if talk.detail else ""
 
 

@@ -89,7 +89,8 @@ def ca_name_text(der: bytes) -> str:
 
 def names_an_issuer(names: tuple[bytes, ...], chain: tuple[Certificate, ...]) -> bool:
     """Whether a client that goes by the server's list would send this chain (RFC 8446 §4.4.2.3)."""
-    return not names or any(certificate.issuer_der in names for certificate in chain)
+    texts = set(map(ca_name_text, names))  # encodings of one name differ
+    return not names or any(certificate.issuer in texts for certificate in chain)
 
 
 def _names_of_tls12(body: "_Part") -> tuple[bytes, ...]:

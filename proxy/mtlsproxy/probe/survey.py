@@ -6,7 +6,7 @@ demand less of those; and, with a client certificate at hand, one more that pres
 
 import socket
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mtlsproxy.probe.conclude import Acceptance, Finding, Talk, accepts, conclude, weakest
 from mtlsproxy.probe.talk import Plan, talk
@@ -55,10 +55,10 @@ class Survey:
     acceptance: Acceptance | None
 
 
-def survey(target: Target, credential: Credential | None, seconds: float) -> Survey:
-    """seconds: for each connection's handshake. Raises Unreachable."""
-    address, first = _first(target, seconds)
-    plan = Plan(address, target.server_name, _OLDEST, seconds)
+def survey(target: Target, credential: Credential | None, path: str, seconds: float) -> Survey:
+    """path: what is asked for, with its query. seconds: for each connection's handshake. Raises Unreachable."""
+    address, first = _first(target, path, seconds)
+    plan = Plan(address, target.server_name, path, _OLDEST, seconds)
     talks = [first]
     untold: list[tuple[str, str]] = []
     if first.protocol != _OLDEST_NAME:
@@ -76,7 +76,7 @@ def survey(target: Target, credential: Credential | None, seconds: float) -> Sur
     if not versions:
         raise Unreachable(f"{_title(target)}: {first.detail}{_hint(first)}")
     told = next(one for one in talks if conclude(one) is not None)
-    acceptance = _try(target, address, credential, seconds) if credential is not None else None
+    acceptance = _try(replace(plan, maximum=_NEWEST, credential=credential)) if credential is not None else None
     return Survey(
         address[0],
         told,
@@ -87,12 +87,12 @@ def survey(target: Target, credential: Credential | None, seconds: float) -> Sur
     )
 
 
-def _first(target: Target, seconds: float) -> tuple[tuple[str, int], Talk]:
+def _first(target: Target, path: str, seconds: float) -> tuple[tuple[str, int], Talk]:
     """The first address that takes a connection, and that connection."""
     failures: list[str] = []
     for address in _addresses(target):
         try:
-            return address, talk(Plan(address, target.server_name, _NEWEST, seconds))
+            return address, talk(Plan(address, target.server_name, path, _NEWEST, seconds))
         except OSError as error:
             failures.append(f"{address[0]}: {_words(error)}")
     raise Unreachable(f"{_title(target)}: no connection ({'; '.join(failures)}); is a server listening there?")
@@ -107,9 +107,9 @@ def _addresses(target: Target) -> list[tuple[str, int]]:
     return list(dict.fromkeys((str(address[0]), int(address[1])) for *_, address in found))
 
 
-def _try(target: Target, address: tuple[str, int], credential: Credential, seconds: float) -> Acceptance:
+def _try(plan: Plan) -> Acceptance:
     try:
-        return accepts(talk(Plan(address, target.server_name, _NEWEST, seconds, credential)))
+        return accepts(talk(plan))
     except ssl.SSLError as error:
         return Acceptance(None, f"OpenSSL does not take the certificate with its key: {error}")
     except OSError as error:

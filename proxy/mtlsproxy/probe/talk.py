@@ -31,6 +31,9 @@ _GRACE = 0.3
 """Seconds, beside the handshake's own time, in which a TLS 1.3 server may object to the client's last flight. A request
 on its way then would make its system answer with a reset, and the alert could be lost."""
 
+_MOST_REQUESTS = 8
+"""Certificate requests of a connection that are kept: usual are one in the handshake, and one for an HTTP request."""
+
 _TLS13 = 0x0304
 _VERSIONS = {0x0303: "TLSv1.2", _TLS13: "TLSv1.3"}
 _ALERT, _HANDSHAKE = 21, 22
@@ -43,11 +46,12 @@ _RECORDS = range(20, 24)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is said to the server. address: where it is. server_name: SNI and Host. maximum: the newest version that is
-    offered, of ssl.TLSVersion. seconds: for the handshake."""
+    """What is said to the server. address: where it is. server_name: SNI and Host. path: of the GET. maximum: the
+    newest version of TLS that is offered. seconds: for the handshake. protocol: offered by ALPN."""
 
     address: tuple[str, int]
     server_name: str
+    path: str
     maximum: ssl.TLSVersion
     seconds: float
     credential: Credential | None = None
@@ -132,7 +136,8 @@ class _Seen:
             self.version, self.chain = version, certificates_of(data, version == _TLS13)
         elif kind == _CERTIFICATE_REQUEST:
             self.version = version
-            self.requests.append(parse_certificate_request(data, tls13=version == _TLS13))
+            if len(self.requests) < _MOST_REQUESTS:
+                self.requests.append(parse_certificate_request(data, tls13=version == _TLS13))
         elif kind == _TICKET:
             self.tickets = True
 
@@ -200,7 +205,10 @@ class _Conversation:
 
     def _fill(self, deadline: float) -> None:
         self._flush()
-        self.sock.settimeout(max(deadline - monotonic(), 0.001))
+        left = deadline - monotonic()
+        if left <= 0:  # however much the server has to say
+            raise TimeoutError
+        self.sock.settimeout(left)
         data = self.sock.recv(65536)
         if not data:
             raise _Closed
@@ -276,5 +284,11 @@ def _is_tls(first: bytes) -> bool:
 def _get(plan: Plan) -> bytes:
     host = f"[{plan.server_name}]" if ":" in plan.server_name else plan.server_name
     port = "" if plan.address[1] == 443 else f":{plan.address[1]}"
-    lines = ("GET / HTTP/1.1", f"Host: {host}{port}", "User-Agent: mtlsproxy-probe", "Accept: */*", "Connection: close")
+    lines = (
+        f"GET {plan.path} HTTP/1.1",
+        f"Host: {host}{port}",
+        "User-Agent: mtlsproxy-probe",
+        "Accept: */*",
+        "Connection: close",
+    )
     return "\r\n".join((*lines, "", "")).encode("ascii")

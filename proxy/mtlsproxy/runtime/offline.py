@@ -1,29 +1,37 @@
-"""What a proxy of a configuration knows of revocation, asked from outside: for `explain` and `check`.
+"""What a proxy of a configuration knows of revocation, asked from outside: for `explain`, `check` and `probe`.
 
 Each truststore's own `Feed` asks, so that what a proxy asks is asked, by its rules: the copies that it keeps in
 state_dir, and the network where that is wished. Nothing is written, and a proxy may run with the same folder.
 """
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from mtlsproxy.config.model import Revocation
+from mtlsproxy.config.scalars import host_of
 from mtlsproxy.fetch.cache import CacheError, readable_folder
 from mtlsproxy.fetch.client import CrlEvent
 from mtlsproxy.fetch.messages import CrlUrl
 from mtlsproxy.fetch.once import Found, Lookup, look
 from mtlsproxy.fetch.slots import FetchSlots
 from mtlsproxy.revocation.crl import Crl
+from mtlsproxy.revocation.crlset import CrlSet, Problem
 from mtlsproxy.revocation.ocsp_answers import OcspAnswer, OcspAnswers, OcspFailure
+from mtlsproxy.revocation.policy import OcspPolicy, RevocationPolicy
 from mtlsproxy.runtime.denials import state_folder
 from mtlsproxy.runtime.feed import Feed, fetches_lists, needs_feed
+from mtlsproxy.runtime.lists import Source
 from mtlsproxy.runtime.material import Material
 from mtlsproxy.verdict.judge import Wanted, judge
 from mtlsproxy.verdict.trust import DistributionPoints, Trust
-from mtlsproxy.x509.certificate import Certificate
+from mtlsproxy.x509.certificate import Certificate, MalformedCertificate, parse_certificate
 from mtlsproxy.x509.evidence import Result
 
 
@@ -88,10 +96,59 @@ async def _consult(
         )
         feed = Feed(name, config, trust, material.fetch_anchors[name], once, None)
         try:
-            consulted[name] = await _Consultation(material, name, feed, once).hold(presented, at)
+            trust_with = partial(material.trust_with, name)
+            consulted[name] = await _Consultation(trust_with, feed, once).hold(presented, at)
         finally:
             await feed.close()
     return consulted
+
+
+def consult_certificates(trust: Trust, lists: Sequence[Crl], presented: Sequence[bytes], at: datetime) -> Consulted:
+    """Ask the network, once, for the lists and OCSP answers that the certificates of a chain name themselves, by no
+    configuration's rules: where `trust` verifies the chain, every host that it names may be asked, over http.
+
+    lists: those that are known. presented: DER, leaf first. Runs an event loop of its own; raises nothing for what it
+    meets. The trust that is returned wants answers (hard_fail).
+    """
+    return asyncio.run(_consult_certificates(trust, tuple(lists), presented, at))
+
+
+async def _consult_certificates(
+    trust: Trust, lists: tuple[Crl, ...], presented: Sequence[bytes], at: datetime
+) -> Consulted:
+    config = Revocation.model_validate(
+        {
+            "mode": "hard_fail",
+            "crl": {"distribution_points": True},
+            "ocsp": {"enabled": True},
+            "fetch": {"allowed_hosts": sorted(_hosts_named_by(presented))},
+        }
+    )
+    trust = replace(trust, revocation=RevocationPolicy("hard_fail", ocsp=OcspPolicy(enabled=True)))
+
+    def trust_with(source: Source) -> tuple[Trust, tuple[Problem, ...]]:
+        issuers = (*trust.truststore.anchors, *source.issuers)
+        crls, problems = CrlSet.build((*lists, *source.crls), issuers)
+        return replace(trust, crls=crls, ocsp=source.ocsp, points=source.points), problems
+
+    once = _Once(None, FetchSlots(), ask=_comes_to_revocation(presented, trust, at))
+    feed = Feed(trust.name, config, trust, "", once, None)
+    try:
+        return await _Consultation(trust_with, feed, once).hold(presented, at)
+    finally:
+        await feed.close()
+
+
+def _hosts_named_by(presented: Sequence[bytes]) -> set[str]:
+    hosts: set[str] = set()
+    for der in presented:
+        with contextlib.suppress(MalformedCertificate):  # then nobody is asked: no chain of it verifies
+            certificate = parse_certificate(der)
+            for url in (*certificate.crl_urls, *certificate.freshest_urls, *certificate.ocsp_urls):
+                with contextlib.suppress(ValueError):  # no URL: it is said where it would be asked
+                    host = urlsplit(url).hostname or ""
+                    hosts.add(f"[{host_of(f'[{host}]')}]" if ":" in host else host_of(host))
+    return hosts
 
 
 def _comes_to_revocation(presented: Sequence[bytes], trust: Trust, at: datetime) -> bool:
@@ -141,11 +198,12 @@ class _Once:
 
 
 class _Consultation:
-    """Of one truststore."""
+    """Of one truststore. trust_with: it with what has been found, and the lists that are left out of it."""
 
-    def __init__(self, material: Material, name: str, feed: Feed, once: _Once) -> None:
-        self._material = material
-        self._name = name
+    def __init__(
+        self, trust_with: Callable[[Source], tuple[Trust, tuple[Problem, ...]]], feed: Feed, once: _Once
+    ) -> None:
+        self._trust_with = trust_with
         self._feed = feed
         self._once = once
 
@@ -161,13 +219,13 @@ class _Consultation:
         pairs = dict.fromkeys((want.certificate, want.issuer) for want in wanted if want.ocsp)
         ocsp = tuple(self._asked(*pair) for pair in pairs)
         source = _Known(self._feed.crls, self._feed.issuers, _Answers(ocsp) if self._feed.ocsp is not None else None)
-        trust, problems = self._material.trust_with(self._name, source)
+        trust, problems = self._trust_with(source)
         ours = {id(crl) for crl in source.crls}
         said = tuple(problem.detail for problem in problems if id(problem.crl) in ours)
         return Consulted(trust, self._once.found, ocsp, said)
 
     def _wants(self, presented: Sequence[bytes], at: datetime) -> tuple[Wanted, ...]:
-        trust, _ = self._material.trust_with(self._name, self._feed)
+        trust, _ = self._trust_with(self._feed)
         return judge(presented, [trust], at).wanted
 
     def _asked(self, certificate: Certificate, issuer: Certificate) -> OcspAsked:

@@ -104,7 +104,16 @@ def test_an_encrypted_key_and_one_beside_its_certificate(nginx: StartNginx, worl
         (("--ca", "{absent}"), "cannot be read"),
         (("--crl", "{absent}"), "--ca"),
         (("--ca", "{certificate}", "--crl", "{absent}"), "no such file"),
+        (("--fetch",), "--ca"),
         (("--expect", "maybe"), "maybe"),
+        (("--path", "orders"), "does not begin with /"),
+        (("--path", "/a b"), "%-encoded"),
+        (("--path", "/\r\nX: y"), "%-encoded"),
+        (("--server-name", ""), "no host name"),
+        (("--server-name", ".a"), "no host name"),
+        (("--server-name", "a b"), "no host name"),
+        (("--server-name", "a\r\nX: y"), "no host name"),
+        (("--server-name", "x" * 64 + ".test"), "no host name"),
     ],
 )
 def test_input_that_is_wrong_is_said_before_anybody_is_asked(

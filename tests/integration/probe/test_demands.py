@@ -4,11 +4,12 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+import certifi
 import pytest
 from tests.integration.clients import PATIENCE
-from tests.integration.probe.conftest import NAME, StartNginx, StartOpenssl, World, probe
+from tests.integration.probe.conftest import DIGICERT, NAME, StartNginx, StartOpenssl, World, probe
 from tests.integration.secure.conftest import server_context
 
 VERSIONS = ("TLSv1.2", "TLSv1.3")
@@ -183,6 +184,43 @@ def test_the_version_that_demands_less_is_what_holds(world: World) -> None:
     assert [v["client_certificate"] for v in found["versions"]] == ["required", "not_requested"]
     assert found["client_certificate"] == "not_requested"
     assert answer.status == 1
+
+
+def test_another_path_can_be_asked_for(nginx: StartNginx, world: World) -> None:
+    """Some servers demand a certificate for a part of what they have."""
+    closed = "location /closed { if ($ssl_client_verify != SUCCESS) { return 496; } return 200 in; }"
+    port = nginx(of(world, "optional") + closed)
+    assert probe(port).json["client_certificate"] == "requested"
+    found = probe(port, "--path", "/closed?of=course").json
+    assert (found["client_certificate"], found["refused_by"]) == ("required", "http")
+
+
+def test_a_hundred_names_are_read(nginx: StartNginx, world: World) -> None:
+    """As a server has them that takes Mozilla's bundle for its client CAs: some 15 KiB of one message."""
+    for version in VERSIONS:
+        found = probe(nginx(f"ssl_client_certificate {certifi.where()}; ssl_verify_client on;", version)).json
+        assert len(found["acceptable_ca_names"]) > 100
+        assert {f"CN={name},OU=www.digicert.com,O=DigiCert Inc,C=US" for name in DIGICERT} <= set(
+            found["acceptable_ca_names"]
+        )
+
+
+def test_a_server_that_goes_on_and_on_does_not_hold_the_probe(world: World) -> None:
+    """An answer is read up to its 16 KiB; who sends a byte now and then has no more time for it than others."""
+    context = server_context(world.server())
+    stop = threading.Event()
+
+    def handle(raw: socket.socket) -> None:
+        with raw, suppress(OSError), context.wrap_socket(raw, server_side=True) as sock:
+            sock.recv(65536)
+            sock.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+            while not stop.wait(0.02):
+                sock.sendall(b"x")
+
+    with python_server(handle) as port:
+        found = probe(port, "--timeout", "0.3").json
+        stop.set()
+    assert (found["client_certificate"], found["http_status"]) == ("not_requested", 200)
 
 
 # -- what is expected -------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import pytest
 from cryptography import x509
+from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.integration.clients import VERSIONS
@@ -102,6 +103,9 @@ def test_a_client_goes_by_the_issuers_of_its_chain() -> None:
     leaf = issue("alice", middle)
     assert names_an_issuer(NAMES, (leaf.certificate, middle.certificate))
     assert not names_an_issuer(NAMES, (leaf.certificate,))
+    one = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "One CA", x509.name._ASN1Type.PrintableString)])
+    assert one.public_bytes() != NAMES[0]  # the same name in another encoding
+    assert names_an_issuer((one.public_bytes(),), (middle.certificate,))
     assert names_an_issuer((), (leaf.certificate,))  # a server that names none leaves the choice to the client
 
 

@@ -24,6 +24,8 @@ from websockets.sync.server import ServerConnection, serve
 BEGUN = b"begun"
 ANNOUNCED = 1_000_000
 
+NOTHING = hashlib.sha256().hexdigest()
+
 
 def line(method: str, path: str, size: int, digest: str) -> str:
     """What an answer says of its request."""
@@ -90,8 +92,17 @@ def run_aiohttp(where: str, context: ssl.SSLContext | None) -> None:
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
+    def body(self) -> bytes:
+        if "Transfer-Encoding" not in self.headers:
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        out = b""
+        while size := int(self.rfile.readline(), 16):
+            out += self.rfile.read(size + 2)[:-2]
+        self.rfile.readline()
+        return out
+
     def answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = self.body()
         if self.path == "/wait":
             threading.Event().wait()
         said = line(self.command, self.path, len(body), hashlib.sha256(body).hexdigest()).encode()

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.faults.application import NOTHING
 from tests.integration.certificates import Identity
 from tests.integration.clients import PATIENCE
 from tests.integration.harness import eventually, free_port
@@ -88,7 +89,7 @@ def fickle(folder: Path, character: str) -> ServerProcess:
 
 
 def nginx(folder: Path, mute: int, tls: TlsFiles | None = None) -> ServerProcess:
-    """As application.py, so far as nginx can: what others tell is only the method and the path. mute: the port of one
+    """As application.py, so far as nginx can: it never says what it was sent. mute: the port of one
     that takes requests and never answers."""
     port = free_port()
     (folder / "begin").write_bytes(b"begun" * 200_000)
@@ -110,7 +111,7 @@ def nginx(folder: Path, mute: int, tls: TlsFiles | None = None) -> ServerProcess
         f"server {{ listen 127.0.0.1:{port} {'ssl' if tls else ''}; {secured} root {folder}; default_type text/plain;"
         f"location = /wait {{ proxy_pass http://127.0.0.1:{mute}; }}"
         "location = /begin { limit_rate 1k; }"
-        'location / { return 200 "$request_method $request_uri"; } } }'
+        f'location / {{ return 200 "$request_method $request_uri 0 {NOTHING}"; }} }} }}'
     )
     command = ["nginx", "-p", folder, "-c", configuration]
     return ServerProcess(command, f"{'https' if tls else 'http'}://127.0.0.1:{port}", port, folder / "stderr-nginx.log")

@@ -65,6 +65,7 @@ def test_a_connection_that_was_closed_before_the_request_is_not_lent(
 
 def accepted(server: Listening, context: ssl.SSLContext | None) -> Peer:
     peer = server.accept()
+    peer.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if context is not None:
         peer.sock = context.wrap_socket(peer.sock, server_side=True)
     return peer

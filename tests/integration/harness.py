@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -222,16 +223,28 @@ class RunningCommand(Observed):
         return self.process.wait(PATIENCE)
 
 
+def _limit_files(files: int) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+
+
 @contextlib.contextmanager
-def running_command(config: Tree, folder: Path) -> Iterator[RunningCommand]:
-    """The installed command with `config`, once it is ready. One listener; it gets a free port."""
+def running_command(config: Tree, folder: Path, files: int | None = None) -> Iterator[RunningCommand]:
+    """The installed command with `config`, once it is ready. One listener; it gets a free port.
+
+    files: how many descriptors it may have, at most.
+    """
     port, admin_port = free_port(), free_port()
     config = config | {"admin": config.get("admin", {}) | {"bind": f"127.0.0.1:{admin_port}"}}
     config["listeners"] = [config["listeners"][0] | {"bind": f"127.0.0.1:{port}"}]
     file = folder / "command.yaml"
     file.write_text(yaml.safe_dump(config, sort_keys=False))
     with (folder / "stderr.log").open("wb") as errors:
-        process = subprocess.Popen([COMMAND, "run", file], stdout=subprocess.DEVNULL, stderr=errors)
+        process = subprocess.Popen(
+            [COMMAND, "run", file],
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            preexec_fn=None if files is None else lambda: _limit_files(files),
+        )
     running = RunningCommand(folder, process, port, admin_port)
     try:
         eventually(lambda: process.poll() is not None or _is_ready(running))

@@ -135,3 +135,18 @@ def test_an_embedded_proxy_lets_go_of_everything(
             connection.send(b"GET / HTTP/1.1\r\nHost: pr")
     assert_nobody_left(proxy)
     assert proxy.series("upstream_connections") == {("recorder", upstream.url): 1}
+
+
+def test_descriptors_are_taken_for_all_connections_and_it_is_said_when_they_do_not_suffice(
+    config: Tree, tmp_path: Path
+) -> None:
+    """At the soft limit of most systems (1024) a tenth of max_connections would find no place."""
+    config["listeners"][0]["limits"] = {"max_connections": 200}
+    with running_command(config, tmp_path) as proxy:
+        limits = Path(f"/proc/{proxy.process.pid}/limits").read_text()
+        soft = next(line.split()[3] for line in limits.splitlines() if line.startswith("Max open files"))
+        assert int(soft) >= 200 + 200 + 256
+        assert not [line for line in proxy.messages() if "file descriptors" in line["message"]]
+    with running_command(config, tmp_path, files=400) as proxy:
+        (line,) = eventually(lambda: [each for each in proxy.messages() if "file descriptors" in each["message"]])
+        assert "may need 656 file descriptors, and 400 are allowed" in line["message"]

@@ -23,6 +23,7 @@ from mtlsproxy.fetch.client import CrlEvent, FetchClient
 from mtlsproxy.revocation.sources import LoadedCrls
 from mtlsproxy.runtime.auditing import Auditing
 from mtlsproxy.runtime.denials import Denials, state_folder
+from mtlsproxy.runtime.descriptors import make_room
 from mtlsproxy.runtime.feeds import Feeds
 from mtlsproxy.runtime.gauges import show_build, show_material
 from mtlsproxy.runtime.judging import Judge
@@ -155,6 +156,7 @@ class Proxy:
     async def start(self) -> None:
         """Raises ConfigErrors, LogError or what `start_admin` raises, with nothing listening."""
         loaded = self._first.loaded
+        lacking = make_room(loaded.config, self.surroundings.processes)
         sockets = self.surroundings.bind(loaded, [listener.name for listener in loaded.config.listeners])
         try:
             settle_down(loaded)
@@ -189,7 +191,7 @@ class Proxy:
         for name, sock in sockets.items():
             sock.listen(BACKLOG)
             self.listeners[name].listen(sock)
-        self._announce()
+        self._announce(lacking)
         self.reloader.start()
         self.notify()
         gc.collect()
@@ -211,7 +213,9 @@ class Proxy:
             self.surroundings.processes,
         )
 
-    def _announce(self) -> None:
+    def _announce(self, lacking: str) -> None:
+        if lacking:
+            log.warning("%s", lacking)
         for warning in self.snapshot.material.warnings:
             log.warning("%s", warning)
         missing = native.unavailable_because()

@@ -17,6 +17,7 @@ from mtlsproxy.fetch.client import FetchClient, HelperFailed
 from mtlsproxy.revocation.sources import LoadedCrls, SourceError
 from mtlsproxy.runtime.auditing import Auditing
 from mtlsproxy.runtime.denials import Denials, state_folder
+from mtlsproxy.runtime.descriptors import make_room
 from mtlsproxy.runtime.gauges import show_build
 from mtlsproxy.runtime.material import Material
 from mtlsproxy.runtime.reload import Reloader
@@ -106,6 +107,7 @@ class Supervisor:
     async def start(self) -> None:
         """Raises ConfigErrors, LogError or what `start_admin` raises, with nothing listening."""
         loaded = self.material.loaded
+        lacking = make_room(loaded.config, self.crew.count)  # workers inherit it
         names = [listener.name for listener in loaded.config.listeners]
         self._sockets = bind_for_workers(loaded, names, self.crew.count)
         try:
@@ -132,11 +134,13 @@ class Supervisor:
             self.logs.close(_LOG_FLUSH)
             raise
         self.serving = True
-        self._announce()
+        self._announce(lacking)
         self.reloader.start()
         self.notify()
 
-    def _announce(self) -> None:
+    def _announce(self, lacking: str) -> None:
+        if lacking:
+            log.warning("each worker: %s", lacking)
         for warning in self.material.warnings:
             log.warning("%s", warning)
         missing = native.unavailable_because()

@@ -1,37 +1,19 @@
 """Attacks through the admin's address on everybody else: its connections share the listeners' file descriptors."""
 
 import contextlib
-import resource
 import socket
 import ssl
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from tests.integration.clients import PATIENCE, tls
 from tests.integration.harness import Tree, running_command
 
 FILES = 256
 
 
-@pytest.fixture
-def few_files() -> Iterator[None]:
-    """For processes started within."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-def test_half_heads_at_the_admin_take_no_place_of_clients(
-    few_files: None, config: Tree, honest: ssl.SSLContext, tmp_path: Path
-) -> None:
+def test_half_heads_at_the_admin_take_no_place_of_clients(config: Tree, honest: ssl.SSLContext, tmp_path: Path) -> None:
     """As many as there are file descriptors: newcomers are served, and scrapes too."""
-    with running_command(config, tmp_path) as proxy, contextlib.ExitStack() as stack:
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(4 * FILES, hard), hard))
+    with running_command(config, tmp_path, FILES) as proxy, contextlib.ExitStack() as stack:
         for _ in range(FILES + 50):
             raw = stack.enter_context(socket.create_connection(("127.0.0.1", proxy.admin_port), PATIENCE))
             with contextlib.suppress(ConnectionError):

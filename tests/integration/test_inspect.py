@@ -326,6 +326,26 @@ def test_rsa_and_public_keys_in_older_forms(write: Write) -> None:
     assert len({i["spki_sha256"] for i in items}) == 1
 
 
+def make_certificate(request: x509.CertificateSigningRequest) -> bytes:
+    """By a CA that takes what it is asked for."""
+    ca = new_key()
+    builder = x509.CertificateBuilder(dn("CA"), request.subject, request.public_key(), 7, NOW - DAY, NOW + DAY)
+    return builder.sign(ca, hashes.SHA256()).public_bytes(Encoding.DER)  # type: ignore[arg-type]
+
+
+needs_ssh = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="no ssh-keygen command on this machine")
+
+
+@needs_ssh
+@pytest.mark.parametrize("password", ["", PASSWORD])
+def test_openssh_s_own_keys(tmp_path: Path, write: Write, password: str) -> None:
+    file = tmp_path / "id"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", password, "-f", file], check=True)
+    (key,) = inspected(file)
+    assert (key["form"], key["encrypted"]) == ("OpenSSH", bool(password))
+    assert key["key"] == (None if password else "Ed25519")
+
+
 def test_a_request_proves_that_its_key_is_held(write: Write, tmp_path: Path) -> None:
     out = ["--out", str(tmp_path / "r.csr"), "--out-key", str(tmp_path / "r.key")]
     CliRunner().invoke(cli, ["pki", "csr", "--subject", "CN=orders", "--san", "DNS:orders.test", *out])
@@ -333,6 +353,10 @@ def test_a_request_proves_that_its_key_is_held(write: Write, tmp_path: Path) -> 
     assert (request["type"], request["subject"], request["names"]) == ("request", "CN=orders", ["DNS:orders.test"])
     assert request["signature"]["result"] == "verified"
     assert (request["private_key"], key["belongs_to"]) == (2, [1])
+    mine = x509.load_pem_x509_csr((tmp_path / "r.csr").read_bytes())
+    certificate = make_certificate(mine)
+    found = inspected(tmp_path / "r.csr", write(certificate, "r.pem"), tmp_path / "r.key")
+    assert (found[1]["request"], found[1]["private_key"], found[2]["belongs_to"]) == (1, 3, [1, 2])
     assert "the requester holds it" in inspect(tmp_path / "r.csr").stdout
     der = x509.load_pem_x509_csr((tmp_path / "r.csr").read_bytes()).public_bytes(Encoding.DER)
     altered = write(der.replace(b"orders", b"0rders"))
@@ -458,7 +482,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "a wrong public key": (GOOD.replace(b"CERTIFICATE", b"PUBLIC KEY"), "a public key (SubjectPublicKeyInfo)"),
     "a wrong bundle": (GOOD.replace(b"CERTIFICATE", b"PKCS7"), "a PKCS#7 bundle"),
     "cut DER": (issue("x").certificate.der[:-5], "cut short, damaged"),
-    "DER and more": (issue("x").certificate.der + b"x", "refuse"),
+    "DER and more": (issue("x").certificate.der + b"x", "ExtraData"),
     "another structure": (b"\x30\x03\x02\x01\x05", "none of them"),
 }
 
@@ -469,6 +493,17 @@ def test_what_is_wrong_is_said_with_file_and_line(write: Write, what: str) -> No
     said = refused(write(data))
     assert words in said
     assert len(said.splitlines()) == 1
+
+
+def test_a_certificate_that_verifiers_refuse_is_named(write: Write) -> None:
+    """So that it can be found, and why it is refused is what the proxy logs."""
+    key = new_key()
+    builder = x509.CertificateBuilder(dn("CA"), dn("eve\0.test"), key.public_key(), 7, NOW - DAY, NOW + DAY)
+    file = write(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))  # type: ignore[arg-type]
+    said = refused(file)
+    assert "file:1: a certificate that verifiers refuse (subject CN=eve" in said
+    assert "issuer CN=CA): a control character in the name" in said
+    assert "\0" not in said
 
 
 def test_what_is_good_is_shown_beside_what_is_not(write: Write) -> None:
@@ -488,7 +523,7 @@ def test_what_is_good_is_shown_beside_what_is_not(write: Write) -> None:
 
 
 def test_a_folder_and_an_endless_file_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "Is a directory" in refused(tmp_path)
+    assert "is a folder: name its files" in refused(tmp_path)
     monkeypatch.setattr("mtlsproxy.cli.inspect.MAX_SIZE", 4096)
     assert "larger than 4096 bytes" in refused("/dev/zero")
 

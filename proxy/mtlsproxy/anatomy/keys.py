@@ -70,7 +70,7 @@ def read_pem_key(origin: Origin, block: Block, password: bytes | None) -> KeyIte
     try:
         return private_item(origin, form, load(block.text, password if encrypted else None), encrypted=encrypted)
     except _REFUSED as error:
-        if form == "OpenSSH" and not encrypted and "encrypted" in str(error).lower():
+        if form == "OpenSSH" and isinstance(error, TypeError):  # it wants a password
             return _read_locked_ssh(origin, block, password)
         raise BadKey(_why(form, error, encrypted=encrypted)) from error
 
@@ -115,7 +115,8 @@ def _locked(origin: Origin, form: str) -> KeyItem:
 def _why(form: str, error: Exception, *, encrypted: bool) -> str:
     """The library's words may quote what it read: they are left out where that is a secret."""
     if isinstance(error, UnsupportedAlgorithm):
-        return f"a private key ({form}) with an algorithm that is not supported"
+        mend = "; convert it with ssh-keygen -p -m PKCS8 -f FILE" if form == "OpenSSH" else ""
+        return f"a private key ({form}) with an algorithm that is not supported{mend}"
     if encrypted:
         return f"a private key ({form}) that the password does not open: give the right one with --password-file"
     return f"a private key ({form}) was expected, and this is none that can be read: it is damaged, or of another kind"

@@ -152,9 +152,18 @@ def _certificate(data: bytes, origin: Origin) -> CertificateItem:
         certificate = parse_certificate(data)
         extensions = show_all(certificate.x509.extensions)
     except MalformedCertificate as error:
-        raise _Unreadable(f"a certificate that verifiers refuse: {error.detail}") from error
+        raise _Unreadable(f"a certificate that verifiers refuse{_whose(data)}: {error.detail}") from error
     spki = None if certificate.public_key is None else keys.spki_of(certificate.public_key)
     return CertificateItem(origin, certificate, extensions, spki)
+
+
+def _whose(data: bytes) -> str:
+    """Of a certificate that is well-formed as far as names go."""
+    try:
+        loaded = x509.load_der_x509_certificate(data)
+        return f" (subject {loaded.subject.rfc4514_string()}, issuer {loaded.issuer.rfc4514_string()})"
+    except _UNREADABLE:
+        return ""
 
 
 def _request(data: bytes, origin: Origin) -> RequestItem:

@@ -63,12 +63,14 @@ class Order:
 @dataclass(frozen=True, slots=True)
 class Relations:
     """By item number. key_of: private keys of certificates and requests; owners: the reverse. same_as: an earlier item
-    that is the same certificate. revoked: empty where no CRL of the issuer lists it."""
+    that is the same certificate. request_of: requests of the certificates' keys. revoked: empty where no CRL of the
+    issuer lists it."""
 
     signatures: dict[int, Signature]
     key_of: dict[int, int]
     owners: dict[int, tuple[int, ...]]
     same_as: dict[int, int]
+    request_of: dict[int, int]
     revoked: dict[int, tuple[RevokedBy, ...]]
     orders: tuple[Order, ...]
 
@@ -95,6 +97,7 @@ def relate(contents: Contents) -> Relations:
         key_of={owned: key for key, all_owned in owners.items() for owned in all_owned},
         owners=owners,
         same_as=same_as,
+        request_of=_requests(contents, certificates),
         revoked=_revocations(certificates, crls, signatures),
         orders=tuple(_orders(certificates, signatures, same_as)),
     )
@@ -164,6 +167,12 @@ def _owners(contents: Contents) -> dict[int, tuple[int, ...]]:
     }
     holders = [(n, item.spki) for n, item in numbered if isinstance(item, CertificateItem | RequestItem)]
     return {key: tuple(n for n, spki in holders if spki == mine) for key, mine in private.items()}
+
+
+def _requests(contents: Contents, certificates: dict[int, CertificateItem]) -> dict[int, int]:
+    """A certificate was made from a request that has its key, as far as anybody can tell."""
+    known = {item.spki: n for n, item in enumerate(contents.items, 1) if isinstance(item, RequestItem) and item.spki}
+    return {number: known[item.spki] for number, item in certificates.items() if item.spki in known}
 
 
 def _revocations(

@@ -53,6 +53,10 @@ def command(files: tuple[str, ...], password_file: Path | None, ask_password: bo
     for file in files:
         try:
             data = _read(file)
+        except IsADirectoryError:
+            mend = "is a folder: name its files, as in FOLDER/*.pem"
+            contents += Contents(problems=(Problem(file, None, mend),))
+            continue
         except OSError as error:
             contents += Contents(problems=(Problem(file, None, f"cannot be read: {error.strerror or error}"),))
             continue

@@ -8,10 +8,9 @@ from rich.tree import Tree
 from mtlsproxy.cli import report_sources
 from mtlsproxy.cli.inquiry import Explanation
 from mtlsproxy.cli.report import line, moment, print_json, print_tree, text, tree
+from mtlsproxy.cli.report_checks import check_tree
 from mtlsproxy.x509.certificate import Certificate, serial_hex
-from mtlsproxy.x509.evidence import Check, Result
 
-_STYLES = {Result.PASS: "green", Result.FAIL: "bold red", Result.SKIPPED: "dim"}
 _NAME_WIDTH = 20
 """The longest name, certificate_policies."""
 
@@ -20,7 +19,10 @@ def print_explanation(explanation: Explanation, output_format: str) -> None:
     if output_format == "json":
         print_json(as_json(explanation))
     else:
-        checks = tree(text("checks, in the order of the data path"), map(_check, explanation.checks))
+        checks = tree(
+            text("checks, in the order of the data path"),
+            (check_tree(check, _NAME_WIDTH) for check in explanation.checks),
+        )
         print_tree(_verdict(explanation), *_facts(explanation), checks)
 
 
@@ -94,15 +96,3 @@ def _certificate(leaf: Certificate) -> Tree:
             line(("sha256", "dim"), leaf.fingerprint_sha256),
         ],
     )
-
-
-def _check(check: Check) -> Tree:
-    style = _STYLES[check.result]
-    name = check.name.ljust(_NAME_WIDTH)
-    if check.result is Result.SKIPPED:
-        return tree(line((f"{check.result:7}", style), (name, style), (check.seen or check.rule, style)))
-    label = line((f"{check.result:7}", style), (name, "bold" if check.result is Result.FAIL else ""), check.seen)
-    children = [line(("rule", "dim"), check.rule)]
-    if check.result is Result.FAIL:
-        children.append(line(("fix", "yellow"), check.fix))
-    return tree(label, children)

@@ -83,6 +83,7 @@ def _certificate(number: int, item: CertificateItem, relations: Relations, at: d
             line(("revoked", "bold red"), f"{moment(one.at)} ({one.reason or 'no reason given'}), says {one.crl}")
             for one in relations.revoked[number]
         ),
+        *([_row("requested by", str(relations.request_of[number]))] if number in relations.request_of else []),
         *([_row("the same as", str(relations.same_as[number]))] if number in relations.same_as else []),
         *(line(("note", "yellow"), note) for note in notes_on(found)),
     ]

@@ -77,6 +77,7 @@ def _certificate(number: int, item: CertificateItem, relations: Relations, at: d
         "names": [f"{kind}:{name}" for kind, name in found.sans.ordered],
         "key": found.key_name,
         "private_key": relations.key_of.get(number),
+        "request": relations.request_of.get(number),
         "is_ca": bool(found.is_ca),
         "path_length": found.path_length,
         "key_usage": None if found.key_usage is None else sorted(found.key_usage),

@@ -7,15 +7,14 @@ from rich.tree import Tree
 
 from mtlsproxy.cli import report_sources
 from mtlsproxy.cli.report import days_left, in_days, line, moment, print_json, print_tree, text, tree
+from mtlsproxy.cli.report_checks import check_tree
 from mtlsproxy.cli.server_trust import Judged
 from mtlsproxy.probe.conclude import Demand
 from mtlsproxy.probe.messages import ca_name_text, names_an_issuer
 from mtlsproxy.probe.survey import Survey, Target
 from mtlsproxy.tls.credentials import Credential
 from mtlsproxy.x509.certificate import Certificate, MalformedCertificate, parse_certificate, serial_hex
-from mtlsproxy.x509.evidence import Check, Result
 
-_STYLES = {Result.PASS: "green", Result.FAIL: "bold red", Result.SKIPPED: "dim"}
 _DEMANDS = {Demand.REQUIRED: "bold green", Demand.REQUESTED: "bold yellow", Demand.NOT_REQUESTED: "bold red"}
 _BY = {"handshake": "in the TLS handshake", "http": "in HTTP, after the handshake"}
 _NAME_WIDTH = 11
@@ -119,7 +118,9 @@ def _as_text(
     parts.append(tree(text("server chain, as it was sent"), (_certificate(der, at) for der in found.talk.chain)))
     if judged.consulted is not None and (shown := report_sources.show(judged.consulted, at)):
         parts.append(tree(text("revocation data over the network"), shown))
-    parts.append(tree(text("checks of the server's certificate"), map(_check, judged.checks)))
+    parts.append(
+        tree(text("checks of the server's certificate"), (check_tree(check, _NAME_WIDTH) for check in judged.checks))
+    )
     return parts
 
 
@@ -186,15 +187,3 @@ def _facts(certificate: Certificate, at: datetime) -> list[Text]:
         ),
         line(("sha256", "dim"), certificate.fingerprint_sha256),
     ]
-
-
-def _check(check: Check) -> Tree:
-    style = _STYLES[check.result]
-    name = check.name.ljust(_NAME_WIDTH)
-    if check.result is Result.SKIPPED:
-        return tree(line((f"{check.result:7}", style), (name, style), (check.seen or check.rule, style)))
-    label = line((f"{check.result:7}", style), (name, "bold" if check.result is Result.FAIL else ""), check.seen)
-    children = [line(("rule", "dim"), check.rule)]
-    if check.result is Result.FAIL:
-        children.append(line(("fix", "yellow"), check.fix))
-    return tree(label, children)

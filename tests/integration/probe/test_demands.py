@@ -241,3 +241,12 @@ def test_the_text_begins_with_the_answer(nginx: StartNginx, world: World) -> Non
     assert answer.stdout.startswith("client certificate required in HTTP, after the handshake: ")
     for words in (NAME, "TLSv1.3", "acceptable client CAs (3)", "CN=DigiCert Assured ID Root G3", "skipped chain"):
         assert words in answer.stdout
+
+
+@pytest.mark.parametrize(("mode", "demand"), [(("-Verify", "1"), "required"), ((), "not_requested")])
+def test_a_server_of_http_2_alone_is_asked_in_http_2(
+    s_server: StartOpenssl, mode: tuple[str, ...], demand: str
+) -> None:
+    """gRPC servers refuse to speak HTTP/1.1, which is no answer to the question."""
+    found = probe(s_server("-alpn", "h2", *mode), "--timeout", "0.5").json
+    assert found["client_certificate"] == demand

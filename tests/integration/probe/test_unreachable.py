@@ -100,3 +100,11 @@ def test_a_target_that_is_none(target: str) -> None:
     result = CliRunner().invoke(cli, ["probe", target])
     assert result.exit_code == 2
     assert "HOST:PORT" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "called"),
+    [("[::1]", "[::1]:"), ("bücher.invalid", "xn--bcher-kva.invalid: "), ("https://a.invalid", "a.invalid: ")],
+)
+def test_a_target_may_be_an_ipv6_address_a_name_in_another_script_or_a_url(host: str, called: str) -> None:
+    assert refused(probe(free_port(), host=host, text=True)).startswith(called)

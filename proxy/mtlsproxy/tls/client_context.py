@@ -4,7 +4,7 @@ import ssl
 from dataclasses import dataclass
 
 from mtlsproxy.tls.capture import Presented, watch
-from mtlsproxy.tls.contexts import ContextError
+from mtlsproxy.tls.contexts import ContextError, present
 from mtlsproxy.tls.credentials import Credential
 from mtlsproxy.x509.certificate import Certificate
 
@@ -51,17 +51,5 @@ def _make(settings: ClientSettings) -> ssl.SSLContext:
     context.load_verify_locations(cadata=b"".join(anchor.der for anchor in settings.anchors))
     context.set_alpn_protocols(list(settings.protocols))
     if settings.credential is not None:
-        _load_certificate(context, settings.credential)
+        present(context, settings.credential, "certificate")
     return context
-
-
-def _load_certificate(context: ssl.SSLContext, credential: Credential) -> None:
-    password = credential.password
-    try:
-        context.load_cert_chain(
-            credential.certificate_file, credential.private_key_file, None if password is None else lambda: password
-        )
-    except (ssl.SSLError, OSError) as error:
-        raise ContextError(
-            "certificate", f"OpenSSL does not take {credential.certificate_file} with its key: {error}"
-        ) from error

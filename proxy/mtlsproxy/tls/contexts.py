@@ -154,7 +154,7 @@ def _make(credential: Credential, settings: VerifySettings) -> ssl.SSLContext:
         except ssl.SSLError:
             raise ContextError("tls.ciphers", f"OpenSSL knows no cipher by {settings.ciphers!r}") from None
     context.set_alpn_protocols(list(settings.protocols))
-    _load_certificate(context, credential)
+    present(context, credential, "tls.certificates")
     _load_trust(context, settings)
     if settings.resumption is None:
         _turn_resumption_off(context, settings)
@@ -164,16 +164,15 @@ def _make(credential: Credential, settings: VerifySettings) -> ssl.SSLContext:
     return context
 
 
-def _load_certificate(context: ssl.SSLContext, credential: Credential) -> None:
+def present(context: ssl.SSLContext, credential: Credential, key: str) -> None:
+    """Have `context` prove itself with `credential`. key: of the setting. Raises ContextError."""
     password = credential.password
     try:
         context.load_cert_chain(
             credential.certificate_file, credential.private_key_file, None if password is None else lambda: password
         )
     except (ssl.SSLError, OSError) as error:
-        raise ContextError(
-            "tls.certificates", f"OpenSSL does not take {credential.certificate_file} with its key: {error}"
-        ) from error
+        raise ContextError(key, f"OpenSSL does not take {credential.certificate_file} with its key: {error}") from error
 
 
 def _load_trust(context: ssl.SSLContext, settings: VerifySettings) -> None:

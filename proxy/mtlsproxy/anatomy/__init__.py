@@ -6,6 +6,9 @@
     reading     bytes to items, or to a problem that says what was expected
     keys        private and public keys: whose they are, never what they are
     extensions  extensions in words; DV, OV and EV by their policies
+    algorithms  names of signature algorithms
+    lifetime    when something ends, in words
+    roles       what a certificate is for, and what verifiers will hold against it
     relations   who signed what, which key belongs to which certificate, the order of a chain
 
 All of it is pure: bytes and a time in, facts out.

@@ -180,7 +180,7 @@ def chunked(body: bytes) -> bytes:
 
 class Downloading(HttpClient):
     def ask(self, connection: Connection, name: str) -> bool:
-        size = self.random.choice((0, 1, 65_536, 1_000_000, 8_000_000))
+        size = self.random.choice((0, 1, 65_536, 65_536, 1_000_000, 4_000_000))
         path = self.path(name, "GET", f"/{self.random.choice(('sized', 'chunked'))}/bytes/{size}")
         connection.send(request(path, f"X-Request-Id: {name}"))
         if size > 1_000_000:

@@ -129,6 +129,17 @@ def files(proxy: RunningCommand) -> int:
     return len(list(Path(f"/proc/{proxy.process.pid}/fd").iterdir()))
 
 
+def change(file: Path) -> None:
+    """Connections may rest for a second now, or for 900 ms."""
+    before = file.read_text()
+    after = before.replace("idle_timeout: 1s", "idle_timeout: 900ms")
+    if after == before:
+        after = before.replace("idle_timeout: 900ms", "idle_timeout: 1s")
+    assert after != before
+    file.with_suffix(".new").write_text(after)
+    file.with_suffix(".new").replace(file)
+
+
 def crowd(way: Way) -> list[Client]:
     return [
         Getting(way, "get-mixed", "mixed"),
@@ -150,7 +161,8 @@ def at_rest(proxy: RunningCommand, files_then: int) -> Callable[[], bool]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 180)
-def test_soak(proxy: RunningCommand, park: Park, material: Material, alice: Identity) -> None:
+def test_soak(proxy: RunningCommand, park: Park, material: Material, alice: Identity, tmp_path: Path) -> None:
+    """The configuration changes meanwhile, too: every pool is replaced by another one."""
     files_then = eventually(lambda: files(proxy))
     clients = crowd(Way(proxy.port(), material.root, alice))
     park.trouble()
@@ -161,7 +173,8 @@ def test_soak(proxy: RunningCommand, park: Park, material: Material, alice: Iden
     pause.wait(SECONDS / 4)
     warm = memory(proxy)
     while time.monotonic() < started + SECONDS and not any(client.account.wrong for client in clients):
-        pause.wait(0.1)
+        change(tmp_path / "command.yaml")
+        pause.wait(1.5)
     park.calm()
     for client in clients:
         client.leave()
@@ -180,6 +193,7 @@ def test_soak(proxy: RunningCommand, park: Park, material: Material, alice: Iden
     assert eventually(at_rest(proxy, files_then), 30)
     assert memory(proxy) - warm < GROWTH
     assert not [line for line in proxy.messages() if line["level"] == "error"]
+    assert proxy.series("config_reloads_total").keys() == {("success",)}
     assert proxy.stop() == 0
 
 

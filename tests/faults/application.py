@@ -6,7 +6,8 @@ verifies its clients.
 
     /wait      takes the request and never answers
     /begin     announces a million bytes, sends five of them, and no more
-    …/bytes/N  N bytes that follow from the path (aiohttp alone)
+    …/bytes/N  N bytes that follow from the path, after `sized` with their length, after `slowly` taking their time
+               (aiohttp alone)
     others     the method, the path with its query, how many bytes of a body came and their SHA-256, in one line
 """
 
@@ -72,6 +73,8 @@ async def load(request: web.Request) -> web.StreamResponse:
     await answer.prepare(request)
     for at in range(0, len(body), 65536):
         await answer.write(body[at : at + 65536])
+        if "slowly" in request.match_info["head"]:
+            await asyncio.sleep(0.02)
     await answer.write_eof()
     return answer
 

@@ -181,7 +181,9 @@ def chunked(body: bytes) -> bytes:
 class Downloading(HttpClient):
     def ask(self, connection: Connection, name: str) -> bool:
         size = self.random.choice((0, 1, 65_536, 65_536, 1_000_000, 4_000_000))
-        path = self.path(name, "GET", f"/{self.random.choice(('sized', 'chunked'))}/bytes/{size}")
+        path = self.path(
+            name, "GET", f"/{self.random.choice(('sized', 'chunked', 'slowly', 'slowly/sized'))}/bytes/{size}"
+        )
         connection.send(request(path, f"X-Request-Id: {name}"))
         if size > 1_000_000:
             self._leaving.wait(0.2)  # more than the way holds: the server has to wait

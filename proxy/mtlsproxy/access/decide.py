@@ -86,9 +86,9 @@ def decide(route: CompiledRoute, client: Client, vouched: Sequence[str]) -> Deci
     if granted is not None:
         return _allowed(route, f"allow[{granted}] {{{route.allow.matchers[granted].text}}}", accepted, matched)
     rule = _no_entry(len(route.allow), route.name)
-    fix = f"add an allow entry to route {route.name} that names this client"
+    fix = f"add an allow entry to route {route.name} that names this client{_such_as(client)}"
     seen = f"{rule}: {_presented(client)}"
-    return _refused(route, Reason.NOT_ALLOWED, rule, accepted, matched, fix, seen, "one allow entry is enough")
+    return _refused(route, Reason.NOT_ALLOWED, rule, accepted, matched, fix, seen, _one_is_enough(route.allow))
 
 
 def _mismatch(route: CompiledRoute, vouched: Sequence[str]) -> Decision:
@@ -138,6 +138,22 @@ def _presented(client: Client) -> str:
     names = [f"{kind}:{text}" for kind, text in client.sans[:_SHOWN]]
     more = len(client.sans) - len(names)
     return "; ".join([client.subject, *names] + ([f"and {more} more"] if more > 0 else []))
+
+
+def _one_is_enough(allow: RuleList) -> str:
+    entries = [f"allow[{number}] {{{matcher.text}}}" for number, matcher in enumerate(allow.matchers[:_SHOWN])]
+    more = [f"{len(allow) - _SHOWN} more"] if len(allow) > _SHOWN else []
+    return "one allow entry is enough" + (f" of {', '.join([*entries, *more])}" if entries else "")
+
+
+def _such_as(client: Client) -> str:
+    """An entry to copy: the most telling of the names, none that a matcher would take for a pattern."""
+    names = (("uri", client.uris), ("dns", client.dns), ("email", client.emails), ("common_name", client.common_names))
+    for field, values in names:
+        for value in values[:1]:
+            if "*" not in value:
+                return f", such as {{{field}: {value}}}"
+    return ""
 
 
 def _truststore_rule(route: CompiledRoute) -> str:

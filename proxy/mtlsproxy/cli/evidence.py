@@ -22,7 +22,7 @@ from mtlsproxy.cli.report import BadInput, findings
 from mtlsproxy.cli.report_sources import missing
 from mtlsproxy.config.errors import ConfigErrors, did_you_mean
 from mtlsproxy.config.load import LoadedConfig, load_config
-from mtlsproxy.config.model import Config, Listener
+from mtlsproxy.config.model import Admin, Config, Listener
 from mtlsproxy.reasons import Reason
 from mtlsproxy.revocation.crlset import CrlSet, ProblemKind
 from mtlsproxy.revocation.decide import RevocationPolicy
@@ -92,6 +92,14 @@ def explain_by_config(
     explanation = _explained(presented, loaded, trusts, truststore, listener, asked, at)
     found = consulted.get(explanation.truststore or "")
     return explanation if found is None else _with_sources(explanation, found)
+
+
+def admin_of(config_file: Path) -> Admin:
+    """Where the proxy of a configuration has its admin. Raises BadInput."""
+    try:
+        return load_config(config_file, os.environ).config.admin
+    except ConfigErrors as errors:
+        raise BadInput(str(errors), findings(errors.errors)) from errors
 
 
 def _judging(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mtlsproxy.cli.report import BadInput, errors_in, format_option
+from mtlsproxy.cli.report import errors_in, format_option
 
 if TYPE_CHECKING:
     from mtlsproxy.cli.inquiry import Asked, Explanation
@@ -37,12 +37,12 @@ class SeveralValues(click.Command):
         return super().parse_args(ctx, spread)
 
 
-def _instant(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime:
-    """RFC 3339 → aware UTC; now where it is not given."""
+def _instant(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime | None:
+    """RFC 3339 → aware UTC."""
     from mtlsproxy.config.scalars import parse_instant
 
     try:
-        return datetime.now(UTC) if value is None else parse_instant(value)
+        return None if value is None else parse_instant(value)
     except ValueError as error:
         raise click.BadParameter(str(error), ctx, param) from error
 
@@ -56,6 +56,8 @@ Examples:
   mtlsproxy explain --cert alice.pem --config mtlsproxy.yaml --route orders --at 2030-01-01T00:00:00Z
   mtlsproxy explain --cert alice.pem --config mtlsproxy.yaml --fetch
   mtlsproxy explain --cert alice.pem --trust-anchors client-ca.pem --crl crls/*.pem --format json
+  mtlsproxy explain --request-id 6f0c9d1e2a --config mtlsproxy.yaml
+  mtlsproxy explain --request-id 6f0c9d1e2a --admin http://10.0.0.7:9901 --token-file admin.token
 
 \b
 Exit status: 0 accepted; 1 refused; 2 the input is wrong.""",
@@ -79,15 +81,23 @@ Exit status: 0 accepted; 1 refused; 2 the input is wrong.""",
     metavar="F…",
     help="With --trust-anchors: CRLs; makes revocation hard_fail.",
 )
-@click.option("--at", callback=_instant, metavar="RFC3339", help="Judge as if it were then. Default: now.")
+@click.option(
+    "--at", callback=_instant, metavar="RFC3339", help="Judge as if it were then. Default: now; of a refusal, its time."
+)
 @click.option(
     "--fetch",
     is_flag=True,
     help="With --config: ask the network, once and as the proxy would, for CRLs that it keeps no usable copy of, and "
     "for OCSP answers. Without it only its copies in state_dir are read.",
 )
-@click.option("--request-id", metavar="ID", hidden=True)
-@click.option("--admin", metavar="URL", hidden=True)
+@click.option(
+    "--request-id",
+    metavar="ID",
+    help="Instead of --cert: a refusal of a running proxy, by the id in its log or answer. With --config it is judged "
+    "again; without, what the proxy recorded is shown.",
+)
+@click.option("--admin", metavar="URL", help="Where that proxy's admin is. Default: the configuration's admin.bind.")
+@click.option("--token-file", type=_FILE, metavar="F", help="The admin's token. Default: the configuration's.")
 @format_option
 def command(
     certificate: Path | None,
@@ -100,10 +110,11 @@ def command(
     host: str | None,
     trust_anchors: tuple[Path, ...],
     crls: tuple[Path, ...],
-    at: datetime,
+    at: datetime | None,
     fetch: bool,
     request_id: str | None,
     admin: str | None,
+    token_file: Path | None,
     output_format: str,
 ) -> None:
     """Show every check that a client certificate passes or fails, by the code that judges connections.
@@ -114,16 +125,23 @@ def command(
     from mtlsproxy.cli.report_explain import print_explanation
 
     with errors_in(output_format):
-        if request_id is not None or admin is not None:
-            raise BadInput("--request-id is not available yet: explain the client's certificate with --cert")
+        if request_id is not None:
+            given = (certificate, truststore, listener, route, path, method, host, *trust_anchors, *crls)
+            if any(value is not None for value in given):
+                raise click.UsageError("a refusal says who asked for what: give --config and --at alone with it")
+            status = _explain_rejection(request_id, config_file, admin, token_file, at, output_format, fetch=fetch)
+            click.get_current_context().exit(status)
+        if admin is not None or token_file is not None:
+            raise click.UsageError("--admin and --token-file go with --request-id")
         if certificate is None:
-            raise click.UsageError("give the client's certificate with --cert")
+            raise click.UsageError("give the client's certificate with --cert, or a refusal's --request-id")
         _refuse_contradictions(config_file, trust_anchors, crls, (truststore, listener, route, path, method, host))
         if fetch and config_file is None:
             raise click.UsageError("--fetch asks what a configuration names: give --config")
         asked = _asked(route, path, method, host)
+        then = at or datetime.now(UTC)
         explanation = _explain(
-            certificate, config_file, (truststore, listener), asked, trust_anchors, crls, at, fetch=fetch
+            certificate, config_file, (truststore, listener), asked, trust_anchors, crls, then, fetch=fetch
         )
     print_explanation(explanation, output_format)
     click.get_current_context().exit(0 if explanation.accepted else REFUSED)
@@ -147,6 +165,44 @@ def _explain(
     if config_file is not None:
         return evidence.explain_by_config(presented, config_file, *where, asked, at, fetch=fetch)
     return evidence.explain_by_files(presented, trust_anchors, crls, at)
+
+
+def _explain_rejection(
+    ident: str,
+    config_file: Path | None,
+    admin: str | None,
+    token_file: Path | None,
+    at: datetime | None,
+    output_format: str,
+    *,
+    fetch: bool,
+) -> int:
+    """The exit status. Raises BadInput."""
+    from mtlsproxy.cli import admin_client, evidence, rejection
+    from mtlsproxy.cli.mends import NOT_ABOUT_THE_CLIENT
+
+    configured = evidence.admin_of(config_file) if config_file is not None else None
+    url = admin_client.admin_url(admin, configured)
+    if token_file is None and admin is None and configured is not None:
+        token_file = configured.token_file
+    found = rejection.fetch_rejection(ident, url, token_file)
+    judged = None
+    if config_file is not None and found.presented is not None:
+        asked = rejection.asked_of(found, _bare_or_none)
+        judged = evidence.explain_by_config(
+            found.presented, config_file, None, found.said.get("listener"), asked, at or found.at, fetch=fetch
+        )
+    rejection.print_rejection(found, judged, output_format)
+    if judged is None or found.reason in NOT_ABOUT_THE_CLIENT:
+        return REFUSED if found.enforced else 0
+    return 0 if judged.accepted else REFUSED
+
+
+def _bare_or_none(host: str | None) -> str | None:
+    try:
+        return _bare(host)
+    except click.UsageError:
+        return None
 
 
 def _refuse_contradictions(

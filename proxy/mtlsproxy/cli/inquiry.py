@@ -109,7 +109,7 @@ def explain_request(
         return Explanation(
             verdict, at, found.reason, found.check.seen, checks, truststore=verdict.truststore, listener=listener.name
         )
-    return _decided(verdict, at, config, listener, found)
+    return _decided(verdict, at, config, listener, found, asked)
 
 
 def _unrouted(verdict: Verdict, at: datetime, rule: str, listener: str | None, to_come: str) -> Explanation:
@@ -208,11 +208,19 @@ def _routes(config: Config, listener: Listener) -> Iterator[CompiledRoute]:
             yield compile_route(route, listener.client_auth.truststores)
 
 
-def _decided(verdict: Verdict, at: datetime, config: Config, listener: Listener, route: CompiledRoute) -> Explanation:
+def _decided(
+    verdict: Verdict,
+    at: datetime,
+    config: Config,
+    listener: Listener,
+    route: CompiledRoute,
+    asked: NamedRoute | Request,
+) -> Explanation:
     assert verdict.client is not None
     decision = decide(route, verdict.client, verdict.truststores)
     assert decision.truststore is not None  # someone vouched
     vouch = verdict.vouch(decision.truststore)
+    decision = replace(decision, checks=(_reached(decision.checks[0], route, asked), *decision.checks[1:]))
     reason, enforced, access, identity = decision.reason, decision.enforced, decision.checks, b""
     if decision.allowed:
         try:
@@ -231,6 +239,17 @@ def _decided(verdict: Verdict, at: datetime, config: Config, listener: Listener,
         route.name,
         identity,
     )
+
+
+def _reached(check: Check, route: CompiledRoute, asked: NamedRoute | Request) -> Check:
+    """Also why it is this route that was asked."""
+    if isinstance(asked, NamedRoute):
+        return check
+    config = route.config
+    limits = (("hosts", config.hosts), ("paths", config.paths), ("methods", config.methods))
+    said = ", ".join(f"{key} [{', '.join(values)}]" for key, values in limits if values is not None)
+    rule = f"the first route that matches, by {said or 'any host, path and method'}; {check.rule}"
+    return replace(check, rule=rule)
 
 
 def _unrenderable(decision: Decision, error: UnrenderableIdentity) -> tuple[Check, ...]:

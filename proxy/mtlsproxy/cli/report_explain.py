@@ -19,11 +19,14 @@ def print_explanation(explanation: Explanation, output_format: str) -> None:
     if output_format == "json":
         print_json(as_json(explanation))
     else:
-        checks = tree(
-            text("checks, in the order of the data path"),
-            (check_tree(check, _NAME_WIDTH) for check in explanation.checks),
-        )
-        print_tree(_verdict(explanation), *_facts(explanation), checks)
+        print_tree(*explanation_parts(explanation))
+
+
+def explanation_parts(explanation: Explanation) -> list[Tree | Text]:
+    """For people."""
+    shown = (check_tree(check, _NAME_WIDTH) for check in explanation.checks)
+    checks = tree(text("checks, in the order of the data path"), shown)
+    return [_verdict(explanation), *_facts(explanation), checks]
 
 
 def as_json(explanation: Explanation) -> dict[str, object]:
@@ -69,7 +72,7 @@ def _facts(explanation: Explanation) -> list[Tree | Text]:
     leaf = explanation.verdict.leaf
     facts: list[Tree | Text] = []
     if leaf is not None:
-        facts.append(_certificate(leaf))
+        facts.append(certificate_facts(leaf))
     where = [f"judged as of {moment(explanation.at)}"]
     where += [f"truststore {explanation.truststore}"] if explanation.truststore else []
     where += [f"listener {explanation.listener}"] if explanation.listener else []
@@ -84,7 +87,8 @@ def _facts(explanation: Explanation) -> list[Tree | Text]:
     return facts
 
 
-def _certificate(leaf: Certificate) -> Tree:
+def certificate_facts(leaf: Certificate) -> Tree:
+    """Who it is for, and whose."""
     names = ", ".join(f"{kind}:{name}" for kind, name in leaf.sans.ordered)
     return tree(
         line("certificate", (leaf.subject or "(empty subject)", "bold")),

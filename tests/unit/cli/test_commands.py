@@ -33,11 +33,6 @@ def test_the_short_lines_of_pki_are_whole() -> None:
     assert all(line.endswith(".") and not line.endswith("...") for line in listed)
 
 
-def test_what_is_not_available_yet_is_not_offered() -> None:
-    output = CliRunner().invoke(cli, ["explain", "--help"], prog_name="mtlsproxy").output
-    assert "--request-id" not in output and "--admin" not in output
-
-
 def test_the_list_names_each_command_with_its_line() -> None:
     output = " ".join(CliRunner().invoke(cli, ["--help"]).output.split())
     for name in PRESENT:

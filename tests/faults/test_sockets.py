@@ -15,6 +15,7 @@ from tests.integration.clients import Connection, request
 from tests.integration.harness import Tree, eventually
 from tests.integration.http.conftest import Serve, Served
 from tests.integration.http.peers import OK, reset
+from tests.integration.secure.conftest import server_context
 from tests.integration.upstream import Recorded, RecordingUpstream, Script
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -134,9 +135,16 @@ def told(served: Served, fault: Fault) -> None:
 
 
 @named(BEFORE)
-def test_no_answer_from_the_only_server(config: Tree, serve: Serve, upstream: RecordingUpstream, fault: Fault) -> None:
+@pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
+def test_no_answer_from_the_only_server(
+    config: Tree, serve: Serve, upstream: RecordingUpstream, onward: Onward, fault: Fault, secure: bool
+) -> None:
     """Said at once where nothing else can come of it, after one more attempt where something can; and forgotten."""
+    if secure:
+        upstream.context = server_context(onward.files[0])
     behind(config, upstream, retries=1)
+    if secure:
+        config["upstreams"]["recorder"]["tls"] = onward.settings
     served = serve()
     upstream.script = fault.script
     with served.connect() as client:

@@ -13,9 +13,12 @@ from aiohttp import http, web
 from mtlsproxy.admin.answers import json_answer, problem
 from mtlsproxy.admin.changes import MAX_BODY, Changes
 from mtlsproxy.admin.connections import Limits, answering
+from mtlsproxy.admin.events import Events
 from mtlsproxy.admin.guard import Handler, Scope, make_guard
+from mtlsproxy.admin.history import History
 from mtlsproxy.admin.hosts import HostRule
-from mtlsproxy.admin.page import STYLE_HASH, status_page
+from mtlsproxy.admin.page import CONTENT_SECURITY_POLICY
+from mtlsproxy.admin.rendering import Rendering
 from mtlsproxy.admin.source import StatusSource
 from mtlsproxy.telemetry.exposition import render
 from mtlsproxy.telemetry.refusals import MAX_RECENT
@@ -26,9 +29,7 @@ http_log = logging.getLogger("mtlsproxy.admin.http")
 """For aiohttp."""
 
 SECURITY_HEADERS = {
-    "Content-Security-Policy": (
-        f"default-src 'none'; style-src '{STYLE_HASH}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -40,9 +41,11 @@ SECURITY_HEADERS = {
 
 def make_app(hosts: HostRule, scope: Scope, source: StatusSource, limits: Limits) -> web.Application:
     """The application of one site."""
-    pages = _Pages(source)
+    clock = asyncio.get_running_loop().time
+    history, events = History(source, clock), Events(source)
+    pages = _Pages(source, Rendering(source, history, clock))
     changes = Changes(source.control, lambda: datetime.now(UTC), limits.body)
-    guard = make_guard(hosts, scope, source.control, asyncio.get_running_loop().time)
+    guard = make_guard(hosts, scope, source.control, clock)
     app = web.Application(middlewares=[_busy, _problems, guard], client_max_size=MAX_BODY)
     app.on_response_prepare.append(_add_headers)
     app.router.add_get("/metrics", pages.metrics)
@@ -56,15 +59,21 @@ def make_app(hosts: HostRule, scope: Scope, source: StatusSource, limits: Limits
     app.router.add_post("/api/deny", changes.deny)
     app.router.add_delete("/api/deny/{id}", changes.lift)
     app.router.add_post("/api/reload", changes.reload)
+    app.router.add_get("/api/events", events.handle, allow_head=False)
     app.router.add_get("/", pages.index)
+    app.router.add_get("/page.json", pages.renewal)
+    if scope is not Scope.METRICS_ALONE:  # which has no page
+        app.cleanup_ctx.append(history.kept)
+    app.on_shutdown.append(events.end_all)
     return app
 
 
 class _Pages:
     """The handlers, which share where the facts come from."""
 
-    def __init__(self, source: StatusSource) -> None:
+    def __init__(self, source: StatusSource, rendering: Rendering) -> None:
         self._source = source
+        self._rendering = rendering
 
     async def metrics(self, request: web.Request) -> web.Response:
         accept = ",".join(request.headers.getall("Accept", []))
@@ -109,10 +118,13 @@ class _Pages:
         return await asyncio.to_thread(json_answer, {"clients": clients})
 
     async def index(self, request: web.Request) -> web.Response:
-        source = self._source
-        ready, reasons = await source.readiness(None)
-        page = status_page(ready, reasons, await source.status(), await source.rejections())
-        return web.Response(text=page, content_type="text/html", charset="utf-8")
+        page = await self._rendering.page("html", f"http://{request.host}")
+        return web.Response(body=page, content_type="text/html", charset="utf-8")
+
+    async def renewal(self, request: web.Request) -> web.Response:
+        """For the page's script alone: nobody else should rely on how the page is made."""
+        page = await self._rendering.page("json", f"http://{request.host}")
+        return web.Response(body=page, content_type="application/json")
 
 
 def _is_no_malformed_request(record: logging.LogRecord) -> bool:

@@ -101,6 +101,8 @@ class OcspClient:
         self._slots = HostSlots(at_a_time)
         self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
         self._flights: dict[_Key, asyncio.Task[None]] = {}
+        self.last_answer: datetime | None = None
+        self.last_failure: OcspFailure | None = None
 
     def get(self, certificate: Certificate, issuer: Certificate) -> OcspAnswer | OcspFailure | None:
         """What is known, at once. None also where a newer answer is due and was not asked for yet. Of an answer that
@@ -119,6 +121,11 @@ class OcspClient:
         if answer is not None and now <= answer.expires:
             return None if _is_due(entry, now) else answer
         return entry.failure if _is_recent(entry.failure, now) else answer
+
+    @property
+    def known(self) -> int:
+        """Certificates of which something is known."""
+        return len(self._entries)
 
     async def ensure(self, wanted: Iterable[Pair]) -> None:
         """Return when every pair has a fresh answer or a recent failure. Who asks for the same one shares a request."""
@@ -211,6 +218,7 @@ class OcspClient:
         entry = self._entry(key, pair)
         is_news = _is_news(entry, answer)
         entry.answer, entry.failure, entry.used, entry.came = answer, None, False, self._now()
+        self.last_answer = entry.came
         self._renew_in(entry, _left(answer, entry.came) * _chance.uniform(*_RENEW_AT))
         if is_news:
             self._changed()
@@ -218,7 +226,7 @@ class OcspClient:
     def _failed(self, key: _Key, pair: Pair, detail: str) -> None:
         self._count("failure")
         entry = self._entry(key, pair)
-        entry.failure = OcspFailure(detail, self._now())
+        entry.failure = self.last_failure = OcspFailure(detail, self._now())
         if entry.answer is None:
             return
         left = _left(entry.answer, entry.failure.at)

@@ -10,6 +10,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mtlsproxy.fetch.cache import CacheError
 from mtlsproxy.fetch.client import CrlEvent, FetchClient, HelperFailed
@@ -21,6 +22,9 @@ from mtlsproxy.runtime.lists import Source
 from mtlsproxy.runtime.material import Material
 from mtlsproxy.telemetry.metrics import Metrics
 from mtlsproxy.verdict.judge import Wanted
+
+if TYPE_CHECKING:
+    from mtlsproxy.fetch.ocsp_client import OcspClient
 
 FIRST_FETCH = 2.0
 """Seconds that a start waits for the first lists: what the disk kept is here at once, a quick server's soon after."""
@@ -111,6 +115,11 @@ class Feeds:
         """The CRL URLs of a truststore, and what became of them."""
         feed = self._feeds.get(truststore)
         return () if feed is None else feed.tries
+
+    def ocsp(self, truststore: str) -> "OcspClient | None":
+        """None where OCSP is not asked."""
+        feed = self._feeds.get(truststore)
+        return None if feed is None else feed.ocsp
 
     def refresh(self) -> None:
         """Ask every CRL URL now."""

@@ -2,14 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import mtlsproxy
 from mtlsproxy.revocation.combined import CombinedCrl
 from mtlsproxy.runtime.control import Control
-from mtlsproxy.runtime.lasting import Asked, ends_of, lists_of, tries_of
+from mtlsproxy.runtime.feeds import Feeds
+from mtlsproxy.runtime.lasting import ends_of, lists_of, tries_of
 from mtlsproxy.runtime.reload import Outcome
 from mtlsproxy.telemetry.clients import MAX_CLIENTS, as_dicts, merged
 from mtlsproxy.telemetry.refusals import MAX_RECENT, OnEvent
@@ -18,6 +19,7 @@ from mtlsproxy.tls import native
 from mtlsproxy.verdict.trust import Trust
 
 if TYPE_CHECKING:
+    from mtlsproxy.fetch.ocsp_client import OcspClient
     from mtlsproxy.runtime.server import Proxy
     from mtlsproxy.telemetry.exposition import Reading
 
@@ -112,9 +114,7 @@ class Status:
                 }
                 for name, listener in proxy.listeners.items()
             ],
-            "truststores": [
-                _truststore(trust, proxy.feeds.asked(name), now) for name, trust in material.trusts.items()
-            ],
+            "truststores": [_truststore(trust, proxy.feeds, now) for name, trust in material.trusts.items()],
             "upstreams": [
                 {
                     "name": upstream.name,
@@ -141,7 +141,7 @@ class Status:
         trust, own = material.servers.get(upstream), material.client_credentials.get(upstream)
         if trust is None:
             return None
-        judged_by = _truststore(trust, self._proxy.feeds.asked(trust.name), now)
+        judged_by = _truststore(trust, self._proxy.feeds, now)
         return {
             **{key: value for key, value in judged_by.items() if key not in ("name", "deny")},
             "certificate": None if own is None else {"subject": own.leaf.subject, "not_after": own.leaf.not_after},
@@ -178,7 +178,7 @@ def _lists_for_all(trust: Trust) -> tuple[CombinedCrl, ...]:
     return tuple(found for anchor in trust.truststore.anchors for found in trust.crls.signed_by(anchor).lists)
 
 
-def _truststore(trust: Trust, asked: Iterable[Asked], now: datetime) -> dict[str, Any]:
+def _truststore(trust: Trust, feeds: Feeds, now: datetime) -> dict[str, Any]:
     return {
         "name": trust.name,
         "trust_anchors": [
@@ -187,7 +187,20 @@ def _truststore(trust: Trust, asked: Iterable[Asked], now: datetime) -> dict[str
         ],
         "revocation": trust.revocation.mode,
         "crls": lists_of(trust, now),
-        "crl_urls": tries_of(asked),
+        "crl_urls": tries_of(feeds.asked(trust.name)),
         "crls_pending": sum(map(len, trust.crls.pending.values())),
+        "ocsp": _ocsp(feeds.ocsp(trust.name)),
         "deny": trust.deny.counts._asdict(),
+    }
+
+
+def _ocsp(client: "OcspClient | None") -> dict[str, Any] | None:
+    """How many certificates something is known of, and when responders last answered and last failed."""
+    if client is None:
+        return None
+    failure = client.last_failure
+    return {
+        "certificates": client.known,
+        "last_answer": client.last_answer,
+        "last_failure": None if failure is None else {"at": failure.at, "detail": failure.detail},
     }

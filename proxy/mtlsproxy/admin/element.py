@@ -9,11 +9,12 @@ from html import escape
 from typing import Any, TypeAlias
 
 _SVG = frozenset({"svg", "path"})
+_VOID = frozenset({"input"})
 TAGS = _SVG | frozenset(
     {
-        "a", "button", "caption", "code", "dd", "details", "div", "dl", "dt", "footer", "h1", "h2", "h3", "header",
-        "li", "main", "nav", "p", "section", "span", "strong", "summary", "table", "tbody", "td", "th", "thead",
-        "time", "tr", "ul",
+        "a", "button", "caption", "code", "dd", "div", "dl", "dt", "footer", "h1", "h2", "h3", "header", "input",
+        "label", "li", "main", "nav", "p", "section", "span", "strong", "table", "tbody", "td", "th", "thead", "time",
+        "tr", "ul",
     }
 )  # fmt: skip
 ATTRIBUTES = frozenset(
@@ -65,6 +66,8 @@ def _pieces(node: Node) -> Iterator[str]:
         return
     attributes = "".join(f' {name}="{escape(value)}"' for name, value in node.attributes.items())
     yield f"<{node.tag}{attributes}>"
+    if node.tag in _VOID:
+        return
     for child in node.children:
         yield from _pieces(child)
     yield f"</{node.tag}>"

@@ -110,6 +110,7 @@ def _header(facts: Facts) -> Element:
         el(
             "nav",
             el("ul", *(el("li", el("a", words, href=f"#{name}")) for name, words in _SECTIONS)),
+            el("label", "Find ", el("input", type="search", id="find"), class_="live", data_live=""),
             aria_label="Sections",
         ),
     )

@@ -1,8 +1,11 @@
 """What the admin server asks, answered with facts that a test writes down."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
+
+from tests.unit.admin.facts import refusal, status
 
 from mtlsproxy.config.model import DenyEntry
 from mtlsproxy.runtime.control import Denied
@@ -67,13 +70,14 @@ class Source:
         self.listeners = {"internal"}
         self.known: list[dict[str, Any]] = []
         self.watching: list[OnEvent] = []
-        self.refused: list[dict[str, Any]] = [{"reason": "revoked", "subject": "CN=<script>alert(1)</script>"}]
+        self.refused: list[dict[str, Any]] = [refusal(subject="CN=<script>alert(1)</script>")]
+        self.asked: Counter[str] = Counter()
 
     async def readings(self) -> Sequence[Reading]:
         return read(self.metrics)
 
     async def status(self) -> Mapping[str, Any]:
-        return {"version": "1", "started": NOW, "listeners": [{"name": "internal", "notes": None}], "none": {}}
+        return status(started=NOW)
 
     async def readiness(self, listener: str | None) -> tuple[bool, list[str]]:
         if listener is not None and listener not in self.listeners:
@@ -84,6 +88,7 @@ class Source:
         return [{"truststore": "partners", "issuer": "CN=CA", "state": "fresh", "seconds_left": 60}]
 
     async def rejections(self, limit: int = MAX_RECENT) -> list[dict[str, Any]]:
+        self.asked["rejections"] += 1
         return self.refused[:limit]
 
     async def rejection(self, request_id: str) -> dict[str, Any] | None:

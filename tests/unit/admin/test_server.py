@@ -82,10 +82,34 @@ async def test_the_status_page_is_html_and_escapes_what_clients_chose(site: Site
     assert "mtlsproxy is not ready" in page
     assert "&lt;b&gt;drain &amp; stop&lt;/b&gt;" in page
     assert "&lt;script&gt;alert(1)" in page
-    assert "<script" not in page
-    site.source.refused = []
-    _, body = await site.get("/")
-    assert "None since the start." in body.decode()
+    assert "<script>alert" not in page
+
+
+async def test_the_page_names_the_admin_as_its_reader_calls_it(site: Site) -> None:
+    _, body = await site.get("/", Host=f"localhost:{site.port}")
+    assert f"mtlsproxy explain --request-id r1 --admin http://localhost:{site.port}<" in body.decode()
+
+
+async def test_the_page_is_made_once_for_many_who_look(site: Site) -> None:
+    """However many look, the proxy is asked once a second at most."""
+    answers = await asyncio.gather(*(site.get("/page.json") for _ in range(20)))
+    assert {response.status for response, _ in answers} == {200}
+    assert site.source.asked["rejections"] <= 2
+    assert json.loads(answers[0][1])["title"] == "mtlsproxy: ready"
+
+
+async def test_one_refusal_is_found_by_its_id_with_what_was_presented(site: Site) -> None:
+    _, body = await site.get("/api/rejections/r1")
+    assert json.loads(body) == site.source.refused[0] | {"presented": "PEM"}
+    response, body = await site.get("/api/rejections/unknown")
+    assert response.status == 404
+    assert problem(response, body).startswith("no refusal of the id unknown is known")
+
+
+async def test_clients_are_json(site: Site) -> None:
+    site.source.known = [{"identity": "alice", "fingerprint": "ab"}]
+    _, body = await site.get("/api/clients")
+    assert json.loads(body) == {"clients": site.source.known}
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics", "/readyz", "/api/status", "/missing"])
@@ -98,7 +122,9 @@ async def test_every_answer_keeps_browsers_from_doing_more_with_it(site: Site, p
     assert not [name for name in response.headers if name.lower().startswith("access-control-")]
 
 
-@pytest.mark.parametrize("path", ["/", "/metrics", "/healthz", "/readyz", "/api/status", "/api/rejections"])
+@pytest.mark.parametrize(
+    "path", ["/", "/page.json", "/metrics", "/healthz", "/readyz", "/api/status", "/api/rejections", "/api/clients"]
+)
 async def test_head_answers_like_get_without_the_body(site: Site, path: str) -> None:
     head, body = await site.get(path, method="HEAD")
     get, _ = await site.get(path)
@@ -156,7 +182,10 @@ async def test_the_metrics_site_shows_metrics_and_health_alone(site: Site) -> No
     for path in ("/metrics", "/healthz", "/readyz", "/readyz?listener=internal"):
         response, _ = await site.get(path, port=port)
         assert response.status == 200
-    for path in ("/", "/api/status", "/api/rejections", "/missing", "//api/status", "/metrics/../api/status"):
+    for path in (
+        *("/", "/page.json", "/api/status", "/api/rejections", "/api/rejections/x", "/api/clients", "/api/events"),
+        *("/missing", "//api/status", "/metrics/../api/status"),
+    ):
         response, body = await site.get(path, port=port)
         assert response.status == 404
         assert problem(response, body)
@@ -166,7 +195,7 @@ async def test_where_others_can_reach_it_without_a_token_only_metrics_and_health
     for path in ("/metrics", "/healthz", "/readyz"):
         response, _ = await open_site.get(path)
         assert response.status == 200
-    for path in ("/", "/api/status", "/api/rejections", "/missing"):
+    for path in ("/", "/page.json", "/api/status", "/api/rejections", "/api/clients", "/api/events", "/missing"):
         response, body = await open_site.get(path)
         assert response.status == 403
         assert "not a loopback address" in problem(response, body)

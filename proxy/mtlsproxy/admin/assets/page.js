@@ -6,6 +6,7 @@
   const root = document.getElementById("page");
   const status = root.querySelector(".connection");
   const pause = document.getElementById("pause");
+  const find = document.getElementById("find");
   let paused = false, under_way = false, wanted = false, last = 0, timer = 0;
 
   const build = (tree) => {
@@ -64,6 +65,15 @@
     }
   };
 
+  // Of refusals and clients, those rows alone that have every word that is looked for.
+  const sift = () => {
+    const words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
+    for (const row of root.querySelectorAll("#refusals tbody tr, #clients tbody tr")) {
+      const text = row.textContent.toLowerCase();
+      row.hidden = !words.every((word) => text.includes(word));
+    }
+  };
+
   const say = (words, kind) => {
     if (status.textContent !== words) status.textContent = words;
     status.className = `connection ${kind}`;
@@ -85,6 +95,7 @@
       if (!paused) {
         document.title = title;
         renew(root, page);
+        sift();
         say("Live", "good");
       }
     } catch {
@@ -106,6 +117,8 @@
     if (paused) say("Paused", "soon");
     else soon();
   });
+
+  find.addEventListener("input", sift);
 
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("[data-copy]");

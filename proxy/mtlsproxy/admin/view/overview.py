@@ -85,7 +85,7 @@ def _traffic(facts: Facts) -> Element:
     highest = max(course.requests, default=0.0)
     label = f"requests a second over the last {span}, at most {number(round(highest, 1))}"
     total = sum(facts.traffic["requests"].values())
-    by_class = ", ".join(f"{number(count)} {name}" for name, count in facts.traffic["requests"].items())
+    by_class = ", ".join(f"{name} {number(count)}" for name, count in facts.traffic["requests"].items())
     note = f"{many(total, 'answer')} since the start" + (f": {by_class}" if by_class else "")
     return _tile(
         "Requests", "", number(round(course.rate, 1)), note, unit="a second", picture=spark(course.requests, label)
@@ -97,7 +97,9 @@ def _refusals(facts: Facts) -> Element:
     recent = sum(course.counts.values())
     label = f"refusals a second over the last {span}, at most {number(round(max(course.refused, default=0.0), 1))}"
     foremost = max(course.counts, key=course.counts.__getitem__, default=None)
-    note = f"mostly {foremost}" if foremost else f"{number(sum(facts.traffic['refusals'].values()))} since the start"
+    note = (
+        f"most often {foremost}" if foremost else f"{number(sum(facts.traffic['refusals'].values()))} since the start"
+    )
     picture = spark(course.refused, label, "refused")
     return _tile("Refusals", "", number(recent), note, unit=f"in {span}", picture=picture)
 

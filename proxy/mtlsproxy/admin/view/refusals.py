@@ -63,10 +63,12 @@ def _row(facts: Facts, group: Repeated) -> Element:
         [el("code", plain(each["reason"]), class_="reason"), _enforced(each), minor(plain(each.get("detail") or ""))],
         _what(each),
         [when(each["time"], facts.now), times],
-        [
+        el(
+            "div",
             el("code", line, class_="line", tabindex="0", role="region", aria_label="command that explains it"),
-            el("button", "Copy", type="button", class_="live", data_copy=line, aria_label=f"Copy the command: {line}"),
-        ],
+            el("button", "Copy", type="button", class_="live", data_copy=line, title="Copy the command"),
+            class_="command",
+        ),
     )
 
 

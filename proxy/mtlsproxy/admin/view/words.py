@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, datetime, timedelta
 
-_UNITS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
+_UNITS = (("year", 31_557_600), ("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 _SOON, _AT_ONCE = timedelta(days=14), timedelta(days=3)
 
 # Controls, and what is invisible or reorders text: a name made of these would read as another one.

@@ -310,3 +310,23 @@ def test_more_connections_of_one_address_than_allowed(
     assert_nobody_left(proxy)
     with tls(proxy.port(), context) as again:
         assert again.get().status == 200
+
+
+def test_addresses_of_one_ipv6_network_are_one_client_and_ipv4_clients_are_themselves(
+    config: Tree, material: Material, upstream: RecordingUpstream, start: Start
+) -> None:
+    """At a socket for both: each of a network's addresses is free for who has one; IPv4 clients share none."""
+    config["listeners"][0] |= {"bind": "[::]:0", "limits": {"max_connections_per_ip": 1}}
+    proxy = start(config)
+    context = client_context(material.root, material.client())
+    with tls(proxy.port(), context) as first:
+        assert first.get().status == 200
+        assert upstream.requests[-1].values("X-Forwarded-For") == ["127.0.0.1"]
+        with socket.create_connection(("::1", proxy.port()), PATIENCE) as other:
+            other.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            assert other.recv(100)[:1] == b"\x15", "an alert and no sudden end: it had its place"
+    counted = proxy.call(lambda: proxy.proxy.listeners["internal"].acceptor)
+    proxy.call(lambda: [counted.count(address) for address in ("2001:db8::1", "192.0.2.1")])
+    assert proxy.call(lambda: counted.count("2001:db8::ffff"))
+    assert not proxy.call(lambda: counted.count("192.0.2.2"))
+    assert [line["client_ip"] for line in proxy.access(1)] == ["127.0.0.1"]

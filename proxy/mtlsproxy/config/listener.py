@@ -65,7 +65,7 @@ class Limits(Section):
     max_connections: PositiveCount = 10000
     """Connections at a time; beyond it the longest idle ones are closed, then new ones wait."""
     max_connections_per_ip: Count = 0
-    """Connections at a time from one address; 0: no limit."""
+    """Connections at a time from one address (IPv6: one /64); 0: no limit."""
     max_concurrent_handshakes: PositiveCount = 256
     """Handshakes at a time, counted from a complete ClientHello."""
     request_line: PositiveSize = written("8KiB")

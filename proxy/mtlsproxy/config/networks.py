@@ -1,7 +1,7 @@
 """Addresses in networks: which socket peers and clients a list of CIDRs means."""
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 from mtlsproxy.config.scalars import Network
 
@@ -21,6 +21,20 @@ class Networks:
         """Whether `address`, as a socket gives it (IPv6 perhaps with its zone), lies in one of them."""
         found = plain(ip_address(address))
         return any(found in network for network in self._networks)
+
+
+def unmapped(address: str) -> str:
+    """A socket's address as text, without the form that IPv4 clients have at an IPv6 socket: in logs, limits and
+    X-Forwarded-For they are who they are at any other."""
+    return str(plain(ip_address(address))) if address.startswith("::ffff:") else address
+
+
+def origin_of(address: str) -> str:
+    """Whom limits count `address` for: itself, or its /64, because who has an IPv6 address has a network of them
+    (RFC 4291 §2.5.4)."""
+    if ":" not in address:
+        return address
+    return str(IPv6Network((int(IPv6Address(address.partition("%")[0])) >> 64 << 64, 64)))
 
 
 def plain(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:

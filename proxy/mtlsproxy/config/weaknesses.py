@@ -30,6 +30,11 @@ def _weak(config: Config) -> Iterator[tuple[Path, str]]:
 
 
 def _weak_listener(path: Path, listener: Listener) -> Iterator[tuple[Path, str]]:
+    if listener.proxy_protocol_from and listener.proxy_protocol == "off":
+        yield (
+            (*path, "proxy_protocol_from"),
+            "is of no use with proxy_protocol off: no PROXY header is read, whoever sends it",
+        )
     means = (
         ("proxy_protocol_from", listener.proxy_protocol_from, "who connects directly may claim any address"),
         ("trusted_proxies", listener.trusted_proxies, "any client may claim to have come from anywhere"),

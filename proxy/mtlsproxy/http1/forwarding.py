@@ -75,7 +75,7 @@ class Forwarding:
 class TrustedForwarding(Forwarding):
     """Of a connection from a trusted proxy: what it says of its clients is kept, and its own address put behind.
 
-    What is malformed is replaced, as anybody else's is.
+    What is malformed is replaced, as anybody else's is; of a list of addresses, as much as its last elements allow.
     """
 
     __slots__ = ("_said",)
@@ -94,11 +94,33 @@ class TrustedForwarding(Forwarding):
     def _forwarded(self, head: RequestHead, host: bytes) -> bytes:
         client, proto = self._client, b"https"
         before, scheme, authority = head.forwarded_for, head.forwarded_proto, head.forwarded_host
-        if before is not None and len(before) <= MAX_FORWARDED_FOR and _LIST.fullmatch(before):
-            client = before + b", " + client
+        if before is not None and (path := _trustworthy(before)):
+            client = path + b", " + client
         if scheme is not None and _SCHEME.fullmatch(scheme):
             proto = scheme
         if authority is not None and is_authority(authority):
             host = authority
         lines = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n" % (client, proto)
         return lines + b"X-Forwarded-Host: %b\r\n" % host if host else lines
+
+
+def _trustworthy(said: bytes) -> bytes:
+    """Of a list of addresses what may pass on: its end, up to an element that is malformed or does not fit.
+
+    The trusted proxy has put its client's address behind what that client said: nonsense before it must not take the
+    address away, and leave the proxy's own as if it were the client's.
+    """
+    if len(said) <= MAX_FORWARDED_FOR and _LIST.fullmatch(said):
+        return said
+    end = said[-MAX_FORWARDED_FOR:]
+    elements = [element.strip(b" \t") for element in end.split(b",")]
+    if len(end) < len(said):
+        del elements[0]  # cut off, perhaps
+    kept: list[bytes] = []
+    size = 0
+    for element in reversed(elements):
+        size += len(element) + 2
+        if size > MAX_FORWARDED_FOR or (element and not _LIST.fullmatch(element)):
+            break
+        kept += [element] if element else []  # an empty one is none (RFC 9110 §5.6.1.2)
+    return b", ".join(reversed(kept))

@@ -7,6 +7,7 @@ import socket
 from dataclasses import dataclass
 from typing import Protocol
 
+from mtlsproxy.config.networks import origin_of, unmapped
 from mtlsproxy.reasons import Reason
 from mtlsproxy.tls.contexts import Contexts, ServerContext
 from mtlsproxy.tls.handshake import Handshake
@@ -184,7 +185,7 @@ class Acceptor:
                     log.error("listener %s cannot accept: %s", self.settings.name, error.strerror)
                 self._pause_for_a_moment()
                 return
-            self._accept(sock, (address[0], address[1]))
+            self._accept(sock, (unmapped(address[0]), address[1]))
 
     def _accept(self, sock: socket.socket, address: tuple[str, int]) -> None:
         sock.setblocking(False)
@@ -208,11 +209,12 @@ class Acceptor:
 
     def count(self, address: str) -> str | None:
         """One more connection from `address`; or, uncounted, what says that it is one too many."""
-        count = self._per_address.get(address, 0)
+        origin = origin_of(address)
+        count = self._per_address.get(origin, 0)
         limit = self.settings.max_connections_per_ip
         if limit and count >= limit:
-            return f"{count} connections of {address} are open (limits.max_connections_per_ip)"
-        self._per_address[address] = count + 1
+            return f"{count} connections of {origin} are open (limits.max_connections_per_ip)"
+        self._per_address[origin] = count + 1
         return None
 
     def established(
@@ -253,8 +255,9 @@ class Acceptor:
         self.connections -= 1
         if address is None:
             return
-        left = self._per_address.get(address, 1) - 1
+        origin = origin_of(address)
+        left = self._per_address.get(origin, 1) - 1
         if left > 0:
-            self._per_address[address] = left
+            self._per_address[origin] = left
         else:
-            self._per_address.pop(address, None)
+            self._per_address.pop(origin, None)

@@ -6,8 +6,9 @@ has taken no more than its share.
 """
 
 import asyncio
-import socket
 from typing import Protocol
+
+from mtlsproxy.config.networks import origin_of
 
 SLOT_PATIENCE = 1.0
 """Seconds that a client may be silent in a slot while others wait for one: several round trips."""
@@ -126,8 +127,4 @@ class Slots:
 
 
 def _who(handshake: Handshake) -> str:
-    """Who has an IPv6 address has a network of them (RFC 4291 §2.5.4: /64)."""
-    address = handshake.address[0]
-    if ":" not in address:
-        return address
-    return socket.inet_pton(socket.AF_INET6, address.partition("%")[0])[:8].hex()
+    return origin_of(handshake.address[0])

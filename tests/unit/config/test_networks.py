@@ -4,7 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from mtlsproxy.config.networks import Networks
+from mtlsproxy.config.networks import Networks, origin_of, unmapped
 
 SOME = Networks(
     [ip_network("10.0.0.0/8"), ip_network("192.0.2.7"), ip_network("2001:db8::/32"), ip_network("fe80::/10")]
@@ -41,3 +41,21 @@ def test_no_networks_cover_nothing() -> None:
     assert not Networks()
     assert not Networks().covers("127.0.0.1")
     assert SOME
+
+
+@pytest.mark.parametrize(
+    ("address", "text", "origin"),
+    [
+        ("192.0.2.1", "192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1", "2001:db8::1", "2001:db8::/64"),
+        ("2001:db8:0:0:ffff::1", "2001:db8:0:0:ffff::1", "2001:db8::/64"),
+        ("2001:db8:0:1::1", "2001:db8:0:1::1", "2001:db8:0:1::/64"),
+        ("fe80::1%eth0", "fe80::1%eth0", "fe80::/64"),
+        ("::1", "::1", "::/64"),
+    ],
+)
+def test_whom_an_address_stands_for(address: str, text: str, origin: str) -> None:
+    """IPv4 clients are not one network because a socket is for IPv6 too; who has one IPv6 address has its /64."""
+    assert unmapped(address) == text
+    assert origin_of(text) == origin

@@ -41,7 +41,7 @@ REVOCATION = "truststores.partners.revocation"
         ),
         ("routes.0.allow", "any", "routes[0].allow", "is any"),
         ("routes.0.enforce", False, "routes[0].enforce", "is false"),
-        ("listeners.0.proxy_protocol_from", ["10.0.0.0/8", "::/0"], "listeners[0].proxy_protocol_from[1]", "everybody"),
+        ("listeners.0.proxy_protocol_from", ["10.0.0.0/8"], "listeners[0].proxy_protocol_from", "is of no use"),
         ("listeners.0.trusted_proxies", ["0.0.0.0/0", "10.0.0.0/8"], "listeners[0].trusted_proxies[0]", "everybody"),
     ],
 )
@@ -50,6 +50,13 @@ def test_a_weaker_choice_is_one_warning(accepted: Accept, path: str, value: obje
     assert warning.path == at
     assert words in warning.message
     assert str(warning).startswith("proxy.yaml:")
+
+
+def test_who_may_send_a_proxy_header_and_is_everybody_is_one_warning(accepted: Accept) -> None:
+    listener = {"listeners.0.proxy_protocol": "v2", "listeners.0.proxy_protocol_from": ["10.0.0.0/8", "::/0"]}
+    (warning,) = accepted(listener).warnings
+    assert warning.path == "listeners[0].proxy_protocol_from[1]"
+    assert "is everybody" in warning.message
 
 
 def test_https_that_trust_anchors_vouch_for_or_nobody_asks_is_no_weakness(accepted: Accept) -> None:

@@ -1,4 +1,4 @@
-"""The fixed vocabulary of refusals (docs: README, "How to read a refusal").
+"""The fixed vocabulary of refusals (docs/refusals.md).
 
 A reason is what a log line, a metric label, a problem+json answer and `explain` all call the same refusal. Codes never
 change their meaning; outside tools match on them to the letter.

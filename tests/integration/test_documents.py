@@ -23,8 +23,15 @@ from mtlsproxy.x509 import der
 from mtlsproxy.x509.policy import Truststore
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/threat-model.md", "docs/operations.md"]
+DOCUMENTS = [
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    *(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md")),
+]
 README = (ROOT / "README.md").read_text()
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+REFUSALS = (ROOT / "docs" / "refusals.md").read_text()
 
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
@@ -33,17 +40,17 @@ def section(text: str, heading: str) -> str:
     return text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
 
 
-def test_the_readme_s_configurations_start_without_a_warning() -> None:
-    """The first is whole, the others take the place of a part of it."""
-    first, *parts = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
-    assert len(parts) == 1
-    for text in (first, *(yaml.safe_dump(yaml.safe_load(first) | yaml.safe_load(part)) for part in parts)):
+def test_the_configurations_shown_start_without_a_warning() -> None:
+    """The README's is whole; that of upstreams with TLS takes the place of a part of it."""
+    (whole,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    (part,) = re.findall(r"```yaml\n(.*?)```", section(OPERATIONS, "TLS to the services"), re.DOTALL)
+    for text in (whole, yaml.safe_dump(yaml.safe_load(whole) | yaml.safe_load(part))):
         loaded = parse_config(text.encode(), "README.md", ROOT, {})
         assert loaded.warnings == ()
 
 
 def test_every_reason_is_explained_and_no_other() -> None:
-    rows = re.findall(r"^\| (`[^|]*) \|", section(README, "How to read a refusal"), re.MULTILINE)
+    rows = re.findall(r"^\| (`[^|]*) \|", REFUSALS, re.MULTILINE)
     explained = [reason for row in rows for reason in re.findall(r"`([a-z_]+)`", row)]
     assert sorted(explained) == sorted(Reason)
 
@@ -61,7 +68,7 @@ def test_links_lead_somewhere(name: str) -> None:
         assert target.startswith("https://") or (file.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/operations.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/operations.md", "docs/refusals.md"])
 def test_every_metric_that_is_named_is_there(name: str) -> None:
     known = {family.name for family in Metrics().families()}
     text = (ROOT / name).read_text()

@@ -1,4 +1,4 @@
-"""What to do about a refusal, where its reason alone is known (README.md, "How to read a refusal")."""
+"""What to do about a refusal, where its reason alone is known (docs/refusals.md)."""
 
 from mtlsproxy.reasons import Reason
 

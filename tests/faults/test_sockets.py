@@ -1,12 +1,14 @@
 """What a server can do wrong with a socket: reset, truncate, trickle, stay silent, lie. Each alone, and beside a server
 that is well: the client's answer, the log line, the metrics, and how often the request was sent."""
 
+import contextlib
 import re
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -253,6 +255,42 @@ def send_all(client: Connection, size: int) -> None:
         client.send(request("/", f"Content-Length: {size}", method="POST") + b"x" * size)
     except OSError:
         return  # the proxy has told it and ended the connection
+
+
+@contextlib.contextmanager
+def backlogged(family: socket.AddressFamily, where: Any) -> Iterator[Any]:
+    """A server that accepts nobody, and whose kernel has no room for further connections: where it is."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.socket(family))
+        server.bind(where)
+        server.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket(family))
+            waiting.setblocking(False)
+            waiting.connect_ex(server.getsockname())
+        yield server.getsockname()
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_server_that_accepts_nobody(
+    config: Tree, serve: Serve, upstream: RecordingUpstream, tmp_path: Path, kind: str, method: str
+) -> None:
+    """Alone it costs connect_timeout; beside another one, that one is asked whatever the method: nothing was sent."""
+    path = str(tmp_path / "full.sock")
+    family, where = (socket.AF_UNIX, path) if kind == "unix" else (socket.AF_INET, ("127.0.0.1", 0))
+    with backlogged(family, where) as found:
+        bad = {"url": f"unix:{path}" if kind == "unix" else f"http://127.0.0.1:{found[1]}"}
+        for others in ([], [{"url": upstream.url}]):
+            config["upstreams"]["recorder"] = {"servers": [bad, *others], "connect_timeout": "500ms"}
+            served = serve()
+            with served.connect() as client:
+                client.send(request("/", "Content-Length: 0", method=method))
+                assert final(client) == ((200, "") if others else (504, "upstream_timeout"))
+            if not others:
+                assert re.search("no connection to .* in time", served.proxy.refusal()["detail"])
+            assert series(served, "failures_total") == {bad["url"]: 1}
+            eventually(lambda served=served: series(served, "connections").get(bad["url"], 0) == 0)  # type: ignore[misc]
 
 
 # -- TLS -------------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from tests.integration.secure.conftest import NAME, Authority, authority  # noqa
 
 from mtlsproxy.x509.policy import CLIENT_AUTH
 
-KINDS = ["aiohttp", "aiohttp, unix", "aiohttp, https", "http.server", "nginx", "nginx, https"]
+KINDS = ["aiohttp", "aiohttp, unix", "http.server", "nginx, https"]
 
 
 @dataclass(frozen=True)

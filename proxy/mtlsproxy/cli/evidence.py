@@ -14,15 +14,16 @@ from mtlsproxy.cli.inquiry import (
     Asked,
     Explanation,
     NoSuchRoute,
-    Request,
     explain_request,
     explain_verification,
 )
+from mtlsproxy.cli.policy import Answer, Policy, Request
 from mtlsproxy.cli.report import BadInput, findings
 from mtlsproxy.cli.report_sources import missing
 from mtlsproxy.config.errors import ConfigErrors, did_you_mean
 from mtlsproxy.config.load import LoadedConfig, load_config
 from mtlsproxy.config.model import Admin, Config, Listener
+from mtlsproxy.identity.render import UnrenderableIdentity, render
 from mtlsproxy.reasons import Reason
 from mtlsproxy.revocation.crlset import CrlSet, ProblemKind
 from mtlsproxy.revocation.decide import RevocationPolicy
@@ -30,6 +31,7 @@ from mtlsproxy.revocation.errors import CrlError
 from mtlsproxy.revocation.sources import SourceError, load_sources
 from mtlsproxy.runtime.material import load_material
 from mtlsproxy.runtime.offline import Consulted, consult
+from mtlsproxy.verdict.judge import judge
 from mtlsproxy.verdict.trust import DenyList, Trust
 from mtlsproxy.x509.certificate import Certificate, MalformedCertificate, held_instead, load_pem_certificates
 from mtlsproxy.x509.evidence import Result
@@ -145,7 +147,7 @@ def _explained(
         return explain_verification(presented, [trusts[name] for name in names or trusts], at)
     if not listeners:
         raise BadInput(f"no listener takes clients of truststore {truststore}: it has no routes")
-    served = {each.name: tuple(_served(each)) for each in listeners} if isinstance(asked, Request) else {}
+    served = {each.name: tuple(read_served(each)) for each in listeners} if isinstance(asked, Request) else {}
     try:
         return explain_request(presented, config, trusts, asked, listeners, served, at)
     except NoSuchRoute as error:
@@ -165,7 +167,8 @@ def _without_server_keys(loaded: LoadedConfig) -> LoadedConfig:
     return dataclasses.replace(loaded, config=config)
 
 
-def _served(listener: Listener) -> Iterator[Certificate]:
+def read_served(listener: Listener) -> Iterator[Certificate]:
+    """The proxy's own certificates, the default first. Raises BadInput."""
     for entry in listener.tls.certificates:
         yield _read_certificates(entry.certificate)[0]
 
@@ -223,3 +226,44 @@ def _read_crls(sources: Sequence[Path], issuers: Sequence[Certificate]) -> CrlSe
     if wrong:
         raise BadInput("\n".join(wrong))
     return crls
+
+
+class Judging:
+    """The truststores of a configuration with the files of now, asked about many chains."""
+
+    def __init__(self, loaded: LoadedConfig, at: datetime) -> None:
+        """Raises BadInput."""
+        try:
+            material = load_material(_without_server_keys(loaded), at)
+        except ConfigErrors as errors:
+            raise BadInput(str(errors), findings(errors.errors)) from errors
+        # Denials made through the API are a running proxy's, and no matter of the configuration.
+        self._material = material.with_denials(())
+        self._at = at
+        self._trusts: dict[tuple[bytes, ...], Mapping[str, Trust]] = {}
+
+    def answer(self, presented: tuple[bytes, ...], policy: Policy, asked: Request, listener: Listener) -> Answer:
+        """By the CRLs of files and the proxy's copies of fetched ones; nobody is asked over the network."""
+        names = listener.client_auth.truststores
+        trusts = self._known(presented)
+        verdict = judge(presented, [trusts[name] for name in names], self._at)
+        if verdict.reason is not None or verdict.client is None:
+            return Answer(listener.name, None, verdict.reason, verdict.detail)
+        answer = policy.answer(verdict.client, verdict.truststores, asked, listener, self._at)
+        if answer.route is None or answer.truststore is None or not answer.allowed:
+            return answer
+        route = next(route for route in policy.config.routes if route.name == answer.route)
+        identity = policy.config.identities[route.identity]
+        try:
+            render(identity, verdict.client, verdict.vouch(answer.truststore).chain, answer.truststore)
+        except UnrenderableIdentity as error:
+            return Answer(listener.name, answer.route, Reason.MALFORMED_CERTIFICATE, error.detail)
+        return answer
+
+    def _known(self, presented: tuple[bytes, ...]) -> Mapping[str, Trust]:
+        known = self._trusts.get(presented)
+        if known is None:
+            consulted = consult(self._material, self._material.trusts, presented, self._at, ask=False)
+            fetched = {name: one.trust for name, one in consulted.items()}
+            known = self._trusts[presented] = {**self._material.trusts, **fetched}
+        return known

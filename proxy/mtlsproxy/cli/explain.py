@@ -220,7 +220,8 @@ def _refuse_contradictions(
 
 
 def _asked(route: str | None, path: str | None, method: str | None, host: str | None) -> "Asked":
-    from mtlsproxy.cli.inquiry import NamedRoute, Request
+    from mtlsproxy.cli.inquiry import NamedRoute
+    from mtlsproxy.cli.policy import Request
 
     if route is not None:
         if path is not None or method is not None or host is not None:

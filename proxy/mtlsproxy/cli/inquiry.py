@@ -1,17 +1,16 @@
 """What the data path would say to a client: the same judge, router and decision, asked without a connection."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from ipaddress import ip_address
 
-from mtlsproxy.access.decide import CompiledRoute, Decision, compile_route, decide
-from mtlsproxy.access.router import NoMatch, Router
+from mtlsproxy.access.decide import CompiledRoute, Decision, decide
+from mtlsproxy.access.lint import compiled
+from mtlsproxy.cli.policy import Miss, Policy, Request
 from mtlsproxy.config.model import Config, Listener
 from mtlsproxy.identity.render import UnrenderableIdentity, render
 from mtlsproxy.reasons import Reason
 from mtlsproxy.runtime.offline import Consulted
-from mtlsproxy.tls.names import covers
 from mtlsproxy.verdict.judge import Verdict, judge
 from mtlsproxy.verdict.trust import Trust
 from mtlsproxy.x509.certificate import Certificate, parse_certificate
@@ -34,18 +33,6 @@ class NamedRoute:
     """A question for the route of this name, whatever its hosts, paths and methods."""
 
     name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A question for the route that this request reaches.
-
-    path: as it would be sent, without a query. host: a name or an address, without port and brackets; "" for none.
-    """
-
-    method: str
-    path: bytes
-    host: str
 
 
 Asked = NamedRoute | Request | None
@@ -104,7 +91,7 @@ def explain_request(
     if verdict.reason is not None:
         to_come = _revocation_to_come(verdict, presented, vouching)
         return _unrouted(verdict, at, _NOT_VERIFIED, listener.name, to_come)
-    if isinstance(found, _Miss):
+    if isinstance(found, Miss):
         checks = (*verdict.checks, found.check, _skipped("access", "there is no route to ask"))
         return Explanation(
             verdict, at, found.reason, found.check.seen, checks, truststore=verdict.truststore, listener=listener.name
@@ -148,64 +135,30 @@ def _skipped(name: str, rule: str) -> Check:
     return Check(name, Result.SKIPPED, "", rule)
 
 
-@dataclass(frozen=True, slots=True)
-class _Miss:
-    """No route for a request, and why."""
-
-    reason: Reason
-    check: Check
-
-
 def _find(
     config: Config,
     asked: NamedRoute | Request,
     listeners: Sequence[Listener],
     served: Mapping[str, Sequence[Certificate]],
-) -> tuple[Listener, CompiledRoute | _Miss]:
+) -> tuple[Listener, CompiledRoute | Miss]:
     if isinstance(asked, NamedRoute):
         return _by_name(config, asked.name, listeners)
-    misses: list[tuple[Listener, _Miss]] = []
+    policy = Policy(config, served)
+    misses: list[tuple[Listener, Miss]] = []
     for listener in listeners:
-        found = _match(config, asked, listener, served[listener.name])
-        if not isinstance(found, _Miss):
+        found = policy.find(asked, listener)
+        if not isinstance(found, Miss):
             return listener, found
         misses.append((listener, found))
     return misses[0]
 
 
-def _match(config: Config, asked: Request, listener: Listener, served: Sequence[Certificate]) -> CompiledRoute | _Miss:
-    """In the order of the data path: the host first, then the route."""
-    if asked.host and not _stands_for(served, asked.host):
-        subjects = " nor ".join(leaf.subject for leaf in served)
-        seen = f"the certificate served on listener {listener.name} ({subjects}) is not {asked.host}'s"
-        rule = "Host is what the certificate served stands for (RFC 9110 §7.4)"
-        fix = f"send another Host, or add a certificate for {asked.host} to the listener"
-        return _Miss(Reason.MISDIRECTED, Check("route", Result.FAIL, seen, rule, fix))
-    found = Router(_routes(config, listener), listener.name).match(asked.host, asked.path, asked.method)
-    return _Miss(found.reason, found.check) if isinstance(found, NoMatch) else found.route
-
-
-def _stands_for(served: Sequence[Certificate], host: str) -> bool:
-    """As a client sees it that names the host in SNI, or, for an address, cannot (RFC 6066 §3)."""
-    try:
-        ip_address(host)
-    except ValueError:
-        return any(covers(leaf, host) for leaf in served)
-    return covers(served[0], host)
-
-
 def _by_name(config: Config, name: str, listeners: Sequence[Listener]) -> tuple[Listener, CompiledRoute]:
     for listener in listeners:
-        for route in _routes(config, listener):
+        for route in compiled(config, listener):
             if route.name == name:
                 return listener, route
     raise NoSuchRoute(name, listeners)
-
-
-def _routes(config: Config, listener: Listener) -> Iterator[CompiledRoute]:
-    for route in config.routes:
-        if route.listeners is None or listener.name in route.listeners:
-            yield compile_route(route, listener.client_auth.truststores)
 
 
 def _decided(

@@ -12,8 +12,9 @@ from rich.text import Text
 from rich.tree import Tree
 
 from mtlsproxy.cli import admin_client
-from mtlsproxy.cli.inquiry import Asked, Explanation, Request
+from mtlsproxy.cli.inquiry import Asked, Explanation
 from mtlsproxy.cli.mends import MENDS, NOT_ABOUT_THE_CLIENT
+from mtlsproxy.cli.policy import Request
 from mtlsproxy.cli.report import BadInput, line, print_json, print_tree, text, tree
 from mtlsproxy.cli.report_explain import as_json, certificate_facts, explanation_parts
 from mtlsproxy.reasons import Reason

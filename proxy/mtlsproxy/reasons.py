@@ -72,17 +72,6 @@ _STATUS: dict[Reason, int] = {
     Reason.UPSTREAM_TIMEOUT: 504,
 }
 
-HANDSHAKE_ONLY = frozenset(
-    {
-        Reason.NO_POSSESSION,
-        Reason.HANDSHAKE_TIMEOUT,
-        Reason.PROTOCOL_ERROR,
-        Reason.CLIENT_ABORTED,
-        Reason.TOO_MANY_CONNECTIONS,
-    }
-)
-"""Reasons that only ever end a handshake: they have no HTTP status."""
-
 
 def status_of(reason: Reason) -> int:
     """The HTTP status that answers `reason` once a handshake has completed; every other refusal is 403."""

@@ -25,7 +25,7 @@ from mtlsproxy.config.load import LoadedConfig, load_config
 from mtlsproxy.config.model import Admin, Config, Listener
 from mtlsproxy.identity.render import UnrenderableIdentity, render
 from mtlsproxy.reasons import Reason
-from mtlsproxy.revocation.crlset import CrlSet, ProblemKind
+from mtlsproxy.revocation.crlset import HARMLESS, CrlSet
 from mtlsproxy.revocation.decide import RevocationPolicy
 from mtlsproxy.revocation.errors import CrlError
 from mtlsproxy.revocation.sources import SourceError, load_sources
@@ -221,8 +221,7 @@ def _read_crls(sources: Sequence[Path], issuers: Sequence[Certificate]) -> CrlSe
         raise BadInput(error.detail) from error
     crls, problems = CrlSet.build(found.crls, issuers)
     # As at a start: what is of use to some chains may stay, what is of use to none is a mistake.
-    harmless = (ProblemKind.SUPERSEDED, ProblemKind.UNVERIFIED, ProblemKind.NO_BASE)
-    wrong = [problem.detail for problem in problems if problem.kind not in harmless]
+    wrong = [problem.detail for problem in problems if problem.kind not in HARMLESS]
     if wrong:
         raise BadInput("\n".join(wrong))
     return crls

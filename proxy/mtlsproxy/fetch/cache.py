@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import stat
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -49,17 +49,6 @@ class Copy:
     fetched_at: datetime
     etag: str | None
     last_modified: str | None
-
-
-def default_folder(environ: Mapping[str, str]) -> Path:
-    """`state_dir: null`: the user's cache directory (XDG Base Directory Specification). Raises CacheError."""
-    base = environ.get("XDG_CACHE_HOME", "")
-    if base.startswith("/"):
-        return Path(base) / "mtlsproxy"
-    home = environ.get("HOME", "")
-    if home.startswith("/"):
-        return Path(home) / ".cache" / "mtlsproxy"
-    raise CacheError("there is no cache directory (neither XDG_CACHE_HOME nor HOME is set): give state_dir")
 
 
 def private_folder(folder: Path) -> Path:

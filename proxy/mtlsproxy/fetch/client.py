@@ -127,7 +127,7 @@ class Subscription:
 
 
 class FetchClient:
-    """Belongs to one event loop; `close` it. folder: state_dir, or `cache.default_folder`."""
+    """Belongs to one event loop; `close` it. folder: state_dir."""
 
     def __init__(self, folder: Path, make_link: MakeLink = HelperProcess) -> None:
         """Raises CacheError."""

@@ -268,12 +268,13 @@ def _too_large(url: str, limit: int) -> FetchError:
     return FetchError(FetchFailure.TOO_LARGE, text, retryable=False)
 
 
-def _tls_context(trust_anchors: str) -> ssl.SSLContext | bool:
-    if not trust_anchors:
-        return True  # never used: the rules refuse https then
+def _tls_context(trust_anchors: str) -> ssl.SSLContext:
+    """Without trust anchors the rules refuse https; were it asked all the same, nobody would be verified."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies certificate and name, loads no CA by itself
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # every certificate in there is meant as an anchor
+    if not trust_anchors:
+        return context
     try:
         context.load_verify_locations(cadata=trust_anchors)
     except (ssl.SSLError, ValueError) as error:

@@ -20,8 +20,6 @@ MAX_LINE = 64 * 1024 * 1024
 Outcome = Literal["restored", "updated", "unchanged", "failed", "refused"]
 """restored: from disk. failed: nothing came. refused: something came and is not used; the known list stays in use."""
 
-OUTCOMES: tuple[Outcome, ...] = ("restored", "updated", "unchanged", "failed", "refused")
-
 
 @dataclass(frozen=True, slots=True)
 class CrlUrl:

@@ -160,9 +160,8 @@ class Subscription:
         try:
             await self._use(data, lambda: copy)
         except (Unfit, CrlError):
-            self._unfit = (
-                copy.sha256
-            )  # by our rules, which may have changed: the server is asked as if it were not there
+            # By our rules, which may have changed since: the server is asked as if it were not there.
+            self._unfit = copy.sha256
             raise
 
     async def _use(self, data: bytes, keep: Callable[[], Copy]) -> None:

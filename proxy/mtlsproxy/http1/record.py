@@ -9,6 +9,7 @@ from mtlsproxy.http1.visitor import Admission, Visitor, sans_of
 from mtlsproxy.identity.client import principal_of
 from mtlsproxy.reasons import Reason, status_of
 from mtlsproxy.telemetry.access_log import AccessEntry, connection_fragment
+from mtlsproxy.telemetry.families import Cell
 from mtlsproxy.tls.acceptor import Established
 from mtlsproxy.x509.certificate import serial_hex
 
@@ -133,7 +134,7 @@ class Recorder:
             presented=self._established.presented,
         )
 
-    def _cell(self, head: RequestHead | None, route: str, status: int):  # type: ignore[no-untyped-def]
+    def _cell(self, head: RequestHead | None, route: str, status: int) -> Cell:
         method = head.method if head is not None else ""
         protocol = _protocol(head) if head is not None else ""
         return self._service.metrics.requests_total.cell(self._service.name, route, method, str(status), protocol)

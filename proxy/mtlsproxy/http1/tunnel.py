@@ -5,27 +5,8 @@ from typing import Protocol
 
 from mtlsproxy.http1.origin import Origin
 from mtlsproxy.reasons import Reason
-from mtlsproxy.transport.stream import Handler
+from mtlsproxy.transport.stream import Stream
 from mtlsproxy.transport.wheel import Timer, TimerWheel
-
-
-class Stream(Protocol):
-    """What both ends are: a socket stream, or a TLS stream over one."""
-
-    handler: Handler
-
-    @property
-    def unsent(self) -> int: ...
-
-    def write(self, data: bytes | memoryview) -> None: ...
-
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
-
-    def close(self) -> None: ...
-
-    def abort(self) -> None: ...
 
 
 class Owner(Protocol):

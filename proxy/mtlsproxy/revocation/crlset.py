@@ -14,7 +14,7 @@ from mtlsproxy.revocation.combined import CombinedCrl, Group, combine, group_of,
 from mtlsproxy.revocation.crl import Crl, CrlError, RevokedEntry, verify_crl
 from mtlsproxy.x509.certificate import Certificate
 
-__all__ = ["CombinedCrl", "CrlSet", "Problem", "ProblemKind", "Signed", "is_newer"]
+__all__ = ["HARMLESS", "CombinedCrl", "CrlSet", "Problem", "ProblemKind", "Signed", "is_newer"]
 
 _REMEMBERED = 4096
 """Issuers, and verifications, good or bad, whose outcome is kept. A CA can make keys without end; our memory is not."""
@@ -36,6 +36,10 @@ class ProblemKind(StrEnum):
     NO_NEXT_UPDATE = "no_next_update"
     NOT_SIGNED = "not_signed"
     NO_BASE = "no_base"
+
+
+HARMLESS = frozenset({ProblemKind.SUPERSEDED, ProblemKind.UNVERIFIED, ProblemKind.NO_BASE})
+"""Lists that do not count, or not yet, and leave nothing open that the others would not; the rest is a mistake."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,7 +149,6 @@ def _answer(
         status=_STATUS[single.certificate_status],
         this_update=this_update,
         next_update=next_update,
-        produced_at=response.produced_at_utc,
         revoked_at=single.revocation_time_utc,
         reason=None if reason is None else reason.value,
         responder=(delegate or issuer).subject,

@@ -20,7 +20,6 @@ class OcspAnswer:
     status: Literal["good", "revoked", "unknown"]
     this_update: datetime
     next_update: datetime | None
-    produced_at: datetime
     revoked_at: datetime | None
     reason: str | None
     responder: str

@@ -7,7 +7,6 @@ under a lock, so that none takes out what another one put in.
 import asyncio
 import fcntl
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -17,7 +16,7 @@ from typing import Literal
 import pydantic
 
 from mtlsproxy.config.base import Many, Section
-from mtlsproxy.fetch.cache import CacheError, private_folder, readable_folder
+from mtlsproxy.fetch.cache import CacheError, private_folder, readable_folder, write_atomically
 from mtlsproxy.verdict.trust import Denial
 
 FILE = "denials.json"
@@ -89,21 +88,7 @@ def read_denials(folder: Path, at: datetime) -> tuple[Denial, ...] | None:
 def write_denials(folder: Path, denials: Iterable[Denial]) -> None:
     """Replace the file whole, and have the disk confirm it. Raises OSError."""
     data = _File(version=1, denials=tuple(denials)).model_dump_json(indent=1, exclude_none=True).encode() + b"\n"
-    descriptor, name = tempfile.mkstemp(prefix=f".{FILE}.", dir=folder)  # made with mode 0600
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).replace(folder / FILE)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)  # else the new name may not outlive a power cut
-    finally:
-        os.close(directory)
+    write_atomically(folder / FILE, (data,))
 
 
 @contextmanager

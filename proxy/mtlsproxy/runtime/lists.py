@@ -9,7 +9,7 @@ from typing import Protocol
 from mtlsproxy.config.model import Revocation
 from mtlsproxy.config.model import Truststore as TruststoreConfig
 from mtlsproxy.revocation.crl import Crl
-from mtlsproxy.revocation.crlset import CrlSet, ProblemKind
+from mtlsproxy.revocation.crlset import HARMLESS, CrlSet
 from mtlsproxy.revocation.errors import CrlError
 from mtlsproxy.revocation.ocsp_answers import OcspAnswers
 from mtlsproxy.revocation.policy import OcspPolicy, RevocationPolicy
@@ -54,9 +54,6 @@ class Known:
     trust: Trust
     lists: Lists
 
-
-_HARMLESS = (ProblemKind.SUPERSEDED, ProblemKind.UNVERIFIED, ProblemKind.NO_BASE)
-"""Lists that do not count, or not yet, and leave nothing open that the others would not."""
 
 _NONE = Lists(CrlSet.build((), ())[0], (), ())
 
@@ -103,7 +100,7 @@ def load_lists(
         return _NONE
     crls, problems = CrlSet.build(found.crls, issuers, known.trust.crls if known is not None else None)
     for problem in problems:
-        if known is not None or problem.kind in _HARMLESS:
+        if known is not None or problem.kind in HARMLESS:
             report.warn(path, problem.detail)
         else:
             report.error(path, problem.detail)
@@ -116,7 +113,7 @@ def load_lists(
             if not crls.signed_by(issuer).lists:
                 report.warn(path, f"no CRL of {issuer.subject} (key {issuer.spki_sha256[:16]}) is here: with hard_fail "
                                   "every client that it issued is refused; add the CA's CRL")  # fmt: skip
-    refused = tuple(problem.crl for problem in problems if known is not None and problem.kind not in _HARMLESS)
+    refused = tuple(problem.crl for problem in problems if known is not None and problem.kind not in HARMLESS)
     return Lists(crls, found.crls, found.files, at, refused)
 
 

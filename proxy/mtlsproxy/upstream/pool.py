@@ -73,21 +73,14 @@ class Upstream:
             if chosen is None:
                 return
             server = chosen
-        idle = server.idle
-        if idle and not borrower.wants_fresh:
-            connection = idle.pop()
-            # A server that has spoken since would have its words taken for the answer; one that has closed is lost
-            # for what cannot be asked twice.
-            if not connection.is_stale:
-                borrower.lent(connection)
-                return
-            connection.close()
         self._lend_at(server, borrower)
 
     def _lend_at(self, server: Server, borrower: Borrower) -> None:
         idle = server.idle
         while idle and not borrower.wants_fresh:
             connection = idle.pop()
+            # A server that has spoken since would have its words taken for the answer; one that has closed is lost
+            # for what cannot be asked twice.
             if not connection.is_stale:
                 borrower.lent(connection)
                 return

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from mtlsproxy.reasons import Reason
 from mtlsproxy.x509.building import PathSearch
-from mtlsproxy.x509.certificate import Certificate, MalformedCertificate
+from mtlsproxy.x509.certificate import Certificate
 from mtlsproxy.x509.checks import (
     check_extended_key_usage,
     check_key,
@@ -14,9 +14,9 @@ from mtlsproxy.x509.checks import (
     check_signature,
     check_validity,
 )
-from mtlsproxy.x509.evidence import CHECK_NAMES, Check
+from mtlsproxy.x509.evidence import Check
 from mtlsproxy.x509.name_constraints import Comparisons, check_name_constraints
-from mtlsproxy.x509.path import Finding, Path, failed, skipped
+from mtlsproxy.x509.path import Finding, Path
 from mtlsproxy.x509.policies import check_certificate_policies
 from mtlsproxy.x509.policy import Truststore
 from mtlsproxy.x509.spiffe import check_spiffe
@@ -69,22 +69,8 @@ def validate(
     return _refused(leaf, best or _judge(search.closest(), truststore, at, comparisons))
 
 
-def refuse_unparsable(error: MalformedCertificate) -> Refused:
-    """What is said about a leaf that is no certificate: chain fails with malformed_certificate, the rest is skipped."""
-    rule = "one certificate in DER (RFC 5280 §4.1)"
-    fix = "have it issued anew by a CA that follows RFC 5280"
-    chain = failed(CHECK_NAMES[0], Reason.MALFORMED_CERTIFICATE, error.detail, rule, fix)
-    rest = (skipped(name, "the certificate could not be read", rule) for name in CHECK_NAMES[1:_JUDGED])
-    return Refused(
-        Reason.MALFORMED_CERTIFICATE, error.detail, (chain.check, *(finding.check for finding in rest)), None
-    )
-
-
-_JUDGED = CHECK_NAMES.index("spiffe") + 1
-
-
 def _judge(path: Path, truststore: Truststore, at: datetime, comparisons: Comparisons) -> tuple[Finding, ...]:
-    """The nine findings, in the order of CHECK_NAMES."""
+    """The nine findings, in the order of evidence.CHECK_NAMES."""
     policy = truststore.policy
     return (
         check_chain(path, truststore),

@@ -12,7 +12,6 @@ from mtlsproxy.fetch.cache import (
     UNUSED_FOR,
     Cache,
     CacheError,
-    default_folder,
     private_folder,
     read_copy,
     readable_folder,
@@ -260,18 +259,3 @@ def test_a_file_is_replaced_whole(tmp_path):
         write_atomically(path, (b"new",))
         assert before.read() == b"onetwo"
     assert path.read_bytes() == b"new"
-
-
-@pytest.mark.parametrize(
-    ("environ", "folder"),
-    [({"XDG_CACHE_HOME": "/c", "HOME": "/h"}, "/c/mtlsproxy"), ({"HOME": "/h"}, "/h/.cache/mtlsproxy"),
-     ({"XDG_CACHE_HOME": "relative", "HOME": "/h"}, "/h/.cache/mtlsproxy")],
-)  # fmt: skip
-def test_the_default_folder_is_the_users_cache(environ, folder):
-    assert str(default_folder(environ)) == folder
-
-
-@pytest.mark.parametrize("environ", [{}, {"HOME": ""}, {"HOME": "relative"}])
-def test_without_a_home_there_is_no_default_folder(environ):
-    with pytest.raises(CacheError, match="state_dir"):
-        default_folder(environ)

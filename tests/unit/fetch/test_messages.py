@@ -1,11 +1,13 @@
 """What the two processes say to each other arrives as it was meant."""
 
+from typing import get_args
+
 import pytest
 from tests.unit.revocation.build import HOUR, NOW, authority
 
 from mtlsproxy.fetch.messages import (
-    OUTCOMES,
     CrlUrl,
+    Outcome,
     Report,
     decode,
     encode,
@@ -28,7 +30,7 @@ def test_a_subscription_arrives_whole():
     assert read_subscribe(message) == source
 
 
-@pytest.mark.parametrize("outcome", OUTCOMES)
+@pytest.mark.parametrize("outcome", get_args(Outcome))
 @pytest.mark.parametrize("fetched_at", [None, NOW])
 def test_a_report_arrives_whole(outcome, fetched_at):
     report = Report(outcome, "status", "näher\n", ("/a", "/b"), True, fetched_at, NOW + HOUR)

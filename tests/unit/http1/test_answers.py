@@ -5,9 +5,18 @@ import json
 import pytest
 
 from mtlsproxy.http1.answers import problem
-from mtlsproxy.reasons import HANDSHAKE_ONLY, Reason, status_of
+from mtlsproxy.reasons import Reason, status_of
 
-ANSWERS = [reason for reason in Reason if reason not in HANDSHAKE_ONLY]
+UNANSWERED = {
+    Reason.NO_POSSESSION,
+    Reason.HANDSHAKE_TIMEOUT,
+    Reason.PROTOCOL_ERROR,
+    Reason.CLIENT_ABORTED,
+    Reason.TOO_MANY_CONNECTIONS,
+}
+"""They end handshakes, or say that nobody is there any more to be answered."""
+
+ANSWERS = [reason for reason in Reason if reason not in UNANSWERED]
 
 
 def split(answer: bytes) -> tuple[str, dict[str, str], bytes]:

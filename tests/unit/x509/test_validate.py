@@ -9,10 +9,10 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from tests.unit.x509.build import DAY, NOW, Issued, assemble, fields_of, issue, key_usage, new_key, truststore
 
 from mtlsproxy.reasons import Reason
-from mtlsproxy.x509.certificate import Certificate, MalformedCertificate, parse_certificate
+from mtlsproxy.x509.certificate import Certificate, parse_certificate
 from mtlsproxy.x509.evidence import CHECK_NAMES, Check, Result
 from mtlsproxy.x509.policy import CLIENT_AUTH, SERVER_AUTH, Truststore
-from mtlsproxy.x509.validate import Refused, Verified, refuse_unparsable, validate
+from mtlsproxy.x509.validate import Refused, Verified, validate
 
 ANY = "2.5.29.37.0"
 ROOT = issue("root", ca=True)
@@ -395,15 +395,6 @@ def test_an_unknown_issuer_does_not_hide_what_is_wrong_with_the_leaf() -> None:
 def test_rubbish_beside_a_good_chain_does_no_harm() -> None:
     rubbish = [issue(f"noise {number}", ca=True) for number in range(5)]
     accepted(issue("client", CA2), *rubbish, CA2, CA2, ROOT, CA1)
-
-
-def test_a_leaf_that_is_no_certificate_gets_its_evidence_too() -> None:
-    with pytest.raises(MalformedCertificate) as caught:
-        parse_certificate(b"\x30\x00")
-    outcome = refuse_unparsable(caught.value)
-    assert (outcome.reason, outcome.leaf) == (Reason.MALFORMED_CERTIFICATE, None)
-    results = [check.result for check in checks(outcome).values()]
-    assert results == [Result.FAIL] + [Result.SKIPPED] * 8
 
 
 def test_time_must_be_aware() -> None:

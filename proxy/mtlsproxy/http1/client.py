@@ -10,7 +10,7 @@ from mtlsproxy.http1.refuser import Refuser
 from mtlsproxy.http1.service import Service
 from mtlsproxy.http1.standing import Standing
 from mtlsproxy.http1.tunnel import Tunnel
-from mtlsproxy.http1.visitor import Visitor
+from mtlsproxy.http1.visitor import Admission, Visitor
 from mtlsproxy.reasons import Reason
 from mtlsproxy.tls.acceptor import Established
 from mtlsproxy.transport.wheel import Timer
@@ -129,9 +129,12 @@ class ClientConnection(ABC):
     def _let_go_when_refused(self) -> None:
         if self.ending:
             return
-        refusal = self._refusal_of_now()
-        if refusal is None:
+        found = self._judgement_of_now()
+        if not isinstance(found, Refusal):
+            if self._tunnel is not None and found is not None:
+                self._tunnel.belongs_to(found.target.upstream.servers)
             return
+        refusal = found
         if self._tunnel is not None:
             self._refuser.told = True
             self._tunnel.end(refusal.reason, refusal.detail)
@@ -144,20 +147,19 @@ class ClientConnection(ABC):
             self._last_timer = self._service.wheel.timer(self._last_answer_is_over)
             self._last_timer.start(LAST_ANSWER)
 
-    def _refusal_of_now(self) -> Refusal | None:
-        """Why the client may be here no longer, or have the answer under way."""
+    def _judgement_of_now(self) -> Refusal | Admission | None:
+        """Why the client may be here no longer, or have the answer under way; None where there is none."""
         standing, exchange = self._standing, self._exchange
         verdict = standing.visitor.verdict
         if verdict.reason is not None:
             return Refusal(verdict.reason, verdict.detail)
         if exchange is None:
             return None
-        found = judge_request(exchange.head, standing.visitor, standing.rules, self._served, 0)
-        return found if isinstance(found, Refusal) else None
+        return judge_request(exchange.head, standing.visitor, standing.rules, self._served, 0)
 
     def _last_answer_is_over(self) -> None:
-        refusal = self._refusal_of_now()
-        if refusal is None:
+        refusal = self._judgement_of_now()
+        if not isinstance(refusal, Refusal):
             return  # it passes again: its answer may end in peace
         if self._tunnel is not None:
             self._refuser.told = True
@@ -179,7 +181,8 @@ class ClientConnection(ABC):
         self._write_timer.stop()
         service = self._service
         idle = exchange.admission.target.tunnel_idle or service.timeouts.idle
-        tunnel = self._tunnel = Tunnel(service.wheel, self, self._stream, origin, idle)
+        tunnel = self._tunnel = Tunnel(service.wheel, self, self._stream, origin, idle, service.timeouts.write)
+        service.tunnels.add(tunnel)
         tunnel.start(ahead, early, client_slow=self._writing_paused)
         if self._peer_ended:
             tunnel.end()
@@ -192,6 +195,7 @@ class ClientConnection(ABC):
         assert exchange is not None
         assert tunnel is not None
         self._exchange = self._tunnel = None
+        self._service.tunnels.discard(tunnel)
         self.ending = True
         self._service.in_flight.value -= 1
         exchange.request_bytes, exchange.response_bytes = tunnel.from_client, tunnel.from_upstream

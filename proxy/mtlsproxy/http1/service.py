@@ -22,6 +22,7 @@ from mtlsproxy.verdict.judge import Verdict, Wanted
 
 if TYPE_CHECKING:
     from mtlsproxy.http1.client import ClientConnection
+    from mtlsproxy.http1.tunnel import Tunnel
 
 _REMEMBERED_MATCHES = 4096
 _REMEMBERED_PATH = 256
@@ -112,3 +113,4 @@ class Service:
     resolve: Resolve
     draining: bool = False
     connections: "set[ClientConnection]" = field(default_factory=set)
+    tunnels: "set[Tunnel]" = field(default_factory=set)

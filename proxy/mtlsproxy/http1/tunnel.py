@@ -1,12 +1,19 @@
 """Bytes both ways between a client and an upstream that have left HTTP (RFC 9110 §7.8), under back-pressure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from mtlsproxy.http1.origin import Origin
 from mtlsproxy.reasons import Reason
 from mtlsproxy.transport.stream import Stream
 from mtlsproxy.transport.wheel import Timer, TimerWheel
+from mtlsproxy.upstream.secure import SecureServer, SecureStream
+from mtlsproxy.upstream.server import Server
+
+
+class ClientStream(Stream, Protocol):
+    @property
+    def owed(self) -> int: ...
 
 
 class Owner(Protocol):
@@ -69,18 +76,59 @@ class _End:
             lost(error)
 
 
+class _ClientEnd(_End):
+    """Whose client has to read, too: what it sends is no reason to keep what it does not take."""
+
+    __slots__ = ("_owed", "_patience", "_stalled", "_stream")
+
+    def watch(self, wheel: TimerWheel, stream: ClientStream, patience: float) -> None:
+        """patience: seconds in which it must take something of what is kept for it."""
+        self._stream = stream
+        self._patience = patience
+        self._owed = 0
+        self._stalled = wheel.timer(self._look)
+
+    def pause_writing(self) -> None:
+        self.hold()
+        super().pause_writing()
+
+    def hold(self) -> None:
+        self._owed = self._stream.owed
+        self._stalled.start(self._patience)
+
+    def resume_writing(self) -> None:
+        self._stalled.stop()
+        super().resume_writing()
+
+    def connection_lost(self, error: OSError | None) -> None:
+        self._stalled.close()
+        super().connection_lost(error)
+
+    def _look(self) -> None:
+        if (owed := self._stream.owed) != self._owed:
+            self.hold()
+        elif self._tunnel is not None:
+            self._tunnel.end(Reason.REQUEST_TIMEOUT, f"the client took nothing of {owed} bytes in {self._patience:g}s")
+
+
 class Tunnel:
     """Ends with exactly one call of `Owner.tunnel_ended`."""
 
-    __slots__ = ("_client", "_client_end", "_owner", "_timer", "_upstream", "_upstream_end")
+    __slots__ = ("_client", "_client_end", "_owner", "_server", "_timer", "_upstream", "_upstream_end")
 
-    def __init__(self, wheel: TimerWheel, owner: Owner, client: Stream, origin: Origin, idle: float) -> None:
-        """idle: seconds without a byte in either direction after which it ends."""
+    def __init__(
+        self, wheel: TimerWheel, owner: Owner, client: ClientStream, origin: Origin, idle: float, patience: float
+    ) -> None:
+        """idle: seconds without a byte in either direction after which it ends. patience: those in which a client must
+        take something of what is kept for it."""
         self._owner: Owner | None = owner
+        self._server = origin.server
         self._client, self._upstream = client, origin.stream
         self._timer = wheel.timer(self.end)
         self._timer.start(idle)
-        self._client_end = _End(Reason.CLIENT_ABORTED, self, self._upstream, self._timer, idle, owner.connection_lost)
+        lost = owner.connection_lost
+        self._client_end = _ClientEnd(Reason.CLIENT_ABORTED, self, self._upstream, self._timer, idle, lost)
+        self._client_end.watch(wheel, client, patience)
         self._upstream_end = _End(Reason.UPSTREAM_ERROR, self, client, self._timer, idle, origin.connection_lost)
 
     def start(self, from_client: bytes, from_upstream: bytes, *, client_slow: bool) -> None:
@@ -88,6 +136,7 @@ class Tunnel:
         self._client.handler = self._client_end
         self._upstream.handler = self._upstream_end
         if client_slow:
+            self._client_end.hold()
             self._upstream.pause_reading()
         if from_upstream:
             self._upstream_end.data_received(memoryview(from_upstream))
@@ -103,6 +152,25 @@ class Tunnel:
     @property
     def from_upstream(self) -> int:
         return self._upstream_end.carried
+
+    def review(self) -> None:
+        """To be asked again and again: it ends when its server is no longer trusted."""
+        stream, secure = self._upstream, self._server.endpoint.secure
+        if isinstance(stream, SecureStream) and isinstance(secure, SecureServer):
+            stream.review(secure, self._server_refused)
+
+    def belongs_to(self, servers: Iterable[Server]) -> None:
+        """These are its route's servers now (a reload): its own has to be among them."""
+        url = self._server.url
+        for server in servers:
+            if server.url == url:
+                self._server = server
+                self.review()
+                return
+        self.end(Reason.UPSTREAM_UNAVAILABLE, f"{url} is no longer a server of the route's upstream")
+
+    def _server_refused(self, detail: str) -> None:
+        self.end(Reason.UPSTREAM_ERROR, detail)
 
     def end(self, reason: Reason | None = None, detail: str = "") -> None:
         """Close both ends; what each had been sent still goes out, unless there is a reason against it."""

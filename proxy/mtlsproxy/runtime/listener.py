@@ -128,6 +128,8 @@ class ListenerRuntime:
         now = time.time()
         for downstream in [d for d in self.service.connections if d.has_run_out(now)]:
             downstream.verdict_ran_out()
+        for tunnel in list(self.service.tunnels):
+            tunnel.review()
         if now >= self._keys_due:
             self._keys_due = self.snapshot.contexts.renew_ticket_keys(now)
         self._sweeper.start(SWEEP)

@@ -113,7 +113,7 @@ class SecureStream(TlsStream):
     """A connection to a server that has proved what it is, as of `trust`, which `has_news` holds against what is known
     when the connection is used again."""
 
-    __slots__ = ("_context", "_deadline", "_lacking", "_presented", "_server", "_trust")
+    __slots__ = ("_asking", "_context", "_deadline", "_lacking", "_presented", "_server", "_trust")
 
     def __init__(
         self,
@@ -136,6 +136,7 @@ class SecureStream(TlsStream):
         self._presented = presented
         self._deadline = deadline.timestamp()
         self._lacking = lacking
+        self._asking = False
 
     @property
     def has_news(self) -> bool:
@@ -156,6 +157,29 @@ class SecureStream(TlsStream):
             return True
         self._trust, self._deadline = upstream.trust, verdict.deadline.timestamp()
         return False
+
+    def review(self, server: SecureServer, refused: Callable[[str], None]) -> None:
+        """For a connection that one request keeps: is its server still trusted? To be asked again and again; `refused`
+        is told why, from inside the call, when it no longer is. server: what it has to be now (after a reload).
+
+        Other than for `distrusted`, another certificate of ours is no reason: this one was good when it was shown.
+        """
+        upstream = server.upstream
+        if (server is self._server and self._trust is upstream.trust and time() < self._deadline) or self._asking:
+            return
+        verdict = upstream.judge(self._presented, server.name)
+        if verdict.wanted:
+            self._asking = True
+            upstream.resolve(verdict.wanted, self._on_answer)
+            return
+        if verdict.deadline is None:
+            upstream.say(server.url, verdict)
+            refused(verdict.detail)
+            return
+        self._server, self._trust, self._deadline = server, upstream.trust, verdict.deadline.timestamp()
+
+    def _on_answer(self) -> None:
+        self._asking = False
 
     def connection_lost(self, error: OSError | None) -> None:
         said, self._error = self._error, None

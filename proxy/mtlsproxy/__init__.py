@@ -20,6 +20,7 @@ The rooms, in the order in which a connection meets them (imports go the other w
     x509        path validation and truststore policy: bytes and a time in, evidence out
     config      the configuration file as a frozen model
     reasons     the fixed vocabulary of refusals
+    hardening   what no process of ours may do
 
 `devpki`, beside them, is the development CA; `probe` asks other servers what they want of their clients;
 `anatomy` tells what is in files of certificates and keys.

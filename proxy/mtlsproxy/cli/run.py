@@ -14,9 +14,10 @@ from mtlsproxy.admin.source import StatusSource
 from mtlsproxy.config.errors import ConfigErrors
 from mtlsproxy.config.load import load_config
 from mtlsproxy.config.model import Config
-from mtlsproxy.runtime.material import Material, load_material
-from mtlsproxy.runtime.privileges import harden
+from mtlsproxy.hardening import harden
+from mtlsproxy.runtime.material import Material
 from mtlsproxy.runtime.server import AdminHandle, Proxy, Surroundings
+from mtlsproxy.runtime.start import load_for_start
 from mtlsproxy.runtime.systemd import Notifier
 from mtlsproxy.telemetry.logs import LogError
 from mtlsproxy.transport.loop import new_event_loop
@@ -42,7 +43,7 @@ def command(config: Path) -> None:
     """Run the proxy as CONFIG says."""
     harden()
     try:
-        material = load_material(load_config(config, os.environ), datetime.now(UTC))
+        material = load_for_start(load_config(config, os.environ), datetime.now(UTC))
     except ConfigErrors as errors:
         fail(str(errors))
     with asyncio.Runner(loop_factory=new_event_loop()) as runner:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -148,8 +148,8 @@ class FetchClient:
         Raises SourceError for what is wrong with them, and HelperFailed.
         """
         names = [str(source) for source in sources]
-        if _size(names) <= SMALL:
-            return load_sources(names)
+        if (lists := read_here(names)) is not None:
+            return lists
         for _ in range(LOAD_ATTEMPTS):
             try:
                 return await self._load(names)
@@ -201,13 +201,7 @@ class FetchClient:
             found = await load.answer
         finally:
             del self._loads[number]
-        if "error" in found:
-            raise SourceError(found["error"])
-        try:
-            crls = tuple(map_index(Path(path)) for path in found["indexes"])
-        except (OSError, CrlError) as error:
-            raise HelperFailed(f"an index that was just written cannot be mapped: {error}") from error
-        return LoadedCrls(crls, tuple(map(Path, found["files"])), tuple(map(Path, found["ignored"])))
+        return mapped(found)
 
     def _fail_loads(self, why: str) -> None:
         for load in self._loads.values():
@@ -243,6 +237,26 @@ class _Load:
 
     message: dict[str, Any]
     answer: "asyncio.Future[dict[str, Any]]"
+
+
+def mapped(answer: Mapping[str, Any]) -> LoadedCrls:
+    """What a helper has `loaded`. Raises SourceError, HelperFailed."""
+    if "error" in answer:
+        raise SourceError(answer["error"])
+    try:
+        crls = tuple(map_index(Path(path)) for path in answer["indexes"])
+    except (OSError, CrlError) as error:
+        raise HelperFailed(f"an index that was just written cannot be mapped: {error}") from error
+    return LoadedCrls(crls, tuple(map(Path, answer["files"])), tuple(map(Path, answer["ignored"])))
+
+
+def read_here(sources: Iterable[str | Path]) -> LoadedCrls | None:
+    """The CRLs of small files, read in this process; None: they are better left to a helper.
+
+    Raises SourceError, CrlError.
+    """
+    names = [str(source) for source in sources]
+    return load_sources(names) if _size(names) <= SMALL else None
 
 
 def _size(sources: Iterable[str]) -> int:

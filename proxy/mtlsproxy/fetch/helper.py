@@ -23,6 +23,7 @@ from mtlsproxy.fetch.memory import give_memory_back
 from mtlsproxy.fetch.messages import MAX_LINE, Report
 from mtlsproxy.fetch.names import Names
 from mtlsproxy.fetch.slots import FetchSlots
+from mtlsproxy.hardening import harden
 from mtlsproxy.revocation.crl import Crl
 from mtlsproxy.revocation.errors import CrlError
 from mtlsproxy.revocation.sources import LoadedCrls, SourceError, load_sources
@@ -155,6 +156,7 @@ class _LogLines(logging.Handler):
 
 def main(folder: Path, parent: int) -> None:
     """Serve until stdin ends. parent: the process id of the proxy."""
+    harden()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         return  # it died before the line above

@@ -144,13 +144,19 @@ class HelperProcess:
             self._hearer.hear(message)
 
 
+def helper_command(folder: Path) -> list[str]:
+    return [sys.executable, "-P", "-m", "mtlsproxy.fetch", str(folder), str(os.getpid())]
+
+
+def helper_environment() -> dict[str, str]:
+    """Of ours only what Python needs: no proxies, no secrets."""
+    return {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+
+
 async def _start(folder: Path) -> Process:
-    # Of the environment only what Python needs: no proxies, no secrets.
-    environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", "mtlsproxy.fetch", str(folder), str(os.getpid()),
-        stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=MAX_LINE, env=environment,
-    )  # fmt: skip
+        *helper_command(folder), stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=MAX_LINE, env=helper_environment()
+    )
 
 
 async def _log_errors(process: Process) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtlsproxy.fetch.cache import CacheError
-from mtlsproxy.fetch.client import CrlEvent, FetchClient, HelperFailed
+from mtlsproxy.fetch.client import CrlEvent, FetchClient, HelperFailed, read_here
 from mtlsproxy.revocation.sources import LoadedCrls, SourceError
 from mtlsproxy.runtime.feed import Feed, fetches_lists, needs_feed
 from mtlsproxy.runtime.gauges import crl_labels
@@ -71,6 +71,8 @@ class Feeds:
 
     async def load_files(self, sources: Sequence[str | Path]) -> LoadedCrls:
         """CRL files; large ones are read by the helper process. Raises SourceError, CrlError."""
+        if (lists := read_here(sources)) is not None:
+            return lists  # also where there is no folder to keep anything in
         try:
             return await self.client().load_files(sources)
         except (HelperFailed, CacheError) as error:

@@ -1,14 +1,12 @@
-"""What the process may do: nothing more than it needs, and no key of it ever in a core file."""
+"""Who the process is: nobody with more rights than it needs."""
 
-import ctypes
 import os
 import pwd
-import resource
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-_PR_SET_DUMPABLE = 4
-_PR_SET_NO_NEW_PRIVS = 38
+from mtlsproxy.hardening import harden
 
 
 class PrivilegeError(Exception):
@@ -17,14 +15,6 @@ class PrivilegeError(Exception):
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.detail = detail
-
-
-def harden() -> None:
-    """No core files (they hold keys), no reading of our memory by others of our user, no gain of privileges by exec."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def become(user: str) -> None:
@@ -41,6 +31,21 @@ def become(user: str) -> None:
     os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
     os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
     harden()  # a change of user makes the process dumpable again, or not, as the system is set
+
+
+def process_of(user: str | None) -> dict[str, Any]:
+    """For subprocess.Popen: a process of `user`, of whom this one will be too and is not yet; else of our own.
+
+    Raises PrivilegeError.
+    """
+    if user is None or os.geteuid() != 0:
+        return {}
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError as error:
+        raise PrivilegeError(f"there is no user {user} on this machine") from error
+    groups = os.getgrouplist(user, entry.pw_gid)
+    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": groups}
 
 
 def unreadable(paths: Iterable[Path]) -> list[Path]:

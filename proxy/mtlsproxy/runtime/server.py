@@ -63,11 +63,13 @@ class Surroundings:
     """What is another's where several processes serve together; as it stands, for one that is alone.
 
     bind: a bound socket for each of some listeners, all or none (ConfigErrors). read_config: of a file, in a thread
-    (ConfigErrors). watches: whether files are looked at, and not only reloaded when somebody says so. processes: among
-    which a listener's limits are divided.
+    (ConfigErrors). agree: returns when the others can put the same in force, too (else ConfigErrors). watches: whether
+    files are looked at, and not only reloaded when somebody says so. processes: among which a listener's limits are
+    divided.
     """
 
     bind: Callable[[LoadedConfig, Iterable[str]], dict[str, socket.socket]] = bind_listeners
+    agree: Callable[[], Awaitable[None]] = lambda: _nobody_to_ask()
     read_config: Callable[[Path], LoadedConfig] = lambda file: load_config(file, os.environ)
     make_fetch_client: Callable[[Path], FetchClient] = FetchClient
     secret: bytes = field(default_factory=lambda: os.urandom(SECRET_SIZE))
@@ -81,6 +83,9 @@ class Surroundings:
     audits_reloads: bool = True
     audits_lists: bool = True
     """Whether reloads and fetched lists, which all processes see alike, are this one's to tell the audit log."""
+
+
+async def _nobody_to_ask() -> None: ...
 
 
 class Proxy:
@@ -229,10 +234,11 @@ class Proxy:
 
     async def adopt(self, plan: Plan) -> None:
         """Put `plan` in force: new connections use it, open ones are judged again. All of it, or ConfigErrors."""
+        self._check_feeds(plan)
+        await self.surroundings.agree()
         config = plan.material.loaded.config
         binds = {listener.name: listener.bind for listener in self.config.listeners}
         fresh = [listener.name for listener in config.listeners if binds.get(listener.name) != listener.bind]
-        self._check_feeds(plan)
         sockets = self.surroundings.bind(plan.material.loaded, fresh)
         # From here to the last listener nothing is awaited: no request and no denial meets a half of it.
         self.pools.adopt(self.pools.prepare(plan))

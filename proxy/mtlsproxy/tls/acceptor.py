@@ -134,6 +134,13 @@ class Acceptor:
         self._accepting = True
         self._loop.add_reader(sock.fileno(), self._on_acceptable, sock)
 
+    def leave(self, sock: socket.socket) -> None:
+        """Take no more connections from one of the sockets, in whose queue somebody else finds them."""
+        if sock in self._sockets:
+            self._sockets.remove(sock)
+            self._loop.remove_reader(sock.fileno())
+            sock.close()
+
     def close(self) -> None:
         """Stop accepting for good; connections and handshakes live on."""
         for sock in self._sockets:

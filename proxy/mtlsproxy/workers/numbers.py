@@ -42,6 +42,7 @@ class SharedNumbers:
         self._memory = mmap.mmap(descriptor, 2 * HALF)
         os.close(descriptor)
         self._turn = 0
+        self._last: Numbers = {}
         self._too_large = False
 
     def write(self, metrics: Metrics) -> None:
@@ -58,13 +59,15 @@ class SharedNumbers:
         self._memory[start : start + _COPY.size] = _COPY.pack(self._turn, len(data), zlib.crc32(data))
 
     def read(self) -> Numbers:
-        """The latest whole copy; nothing before the first."""
+        """The latest whole copy, and never an older one than before; nothing before the first."""
         copies = sorted((_COPY.unpack_from(self._memory, start), start) for start in (0, HALF))
         for (turn, size, checksum), start in reversed(copies):
             data = self._memory[start + _COPY.size : start + _COPY.size + size]
-            if turn and zlib.crc32(data) == checksum:
-                return _decode(data)
-        return {}
+            # Both may be written anew while they are read here: then what was read before is the best there is.
+            if turn > self._turn and zlib.crc32(data) == checksum:
+                self._turn, self._last = turn, _decode(data)
+                break
+        return self._last
 
     def close(self) -> None:
         self._memory.close()

@@ -1,7 +1,7 @@
 """What supervisor and workers say to each other (`op` of a message), and how questions find their answers.
 
-To a worker: start, stop, reload, refresh, reopen, denials, fetched, helper_ended, watch, unwatch, and questions of the
-admin's. From it: ready, failed, answer, event, fetch, kill_helper.
+To a worker: start, ping, stop, hurry, reload, decide, cover, uncover, refresh, reopen, denials, fetched, helper_ended,
+watch, unwatch, and questions of the admin's. From it: ready, leaving, pong, failed, answer, event, fetch, kill_helper.
 """
 
 import asyncio
@@ -10,8 +10,11 @@ from typing import Any
 
 Message = dict[str, Any]
 
-ANSWER_WITHIN = 5.0
-"""Seconds: a worker answers between two requests; one that does not is not worth waiting for."""
+ANSWER_WITHIN = 2.0
+"""Seconds: a worker answers between two requests; a scrape or a page does not wait for one that does not."""
+
+DENY_WITHIN = 10.0
+"""Seconds for a worker to judge all its connections again, ten thousand of them too."""
 
 RELOAD_WITHIN = 120.0
 """Seconds for a worker to read all files anew, large lists among them."""

@@ -107,7 +107,7 @@ class Relay:
         if asked is not None:
             asked.parties[who] = tell
             if asked.last is not None:
-                tell({**asked.last, "id": who[1]})
+                tell({**_as_news(asked.last), "id": who[1]})
             return
         self._numbers += 1
         asked = self._asked[self._numbers] = self._by_key[key] = _Asked(self._numbers, message, key, {who: tell})
@@ -128,6 +128,13 @@ class Relay:
         if self._helper is None:
             self._helper = HelperProcess(folder, self)
         self._helper.send(message)
+
+
+def _as_news(message: Message) -> Message:
+    """The last event for one who has not heard those before it: to them what is in use is not unchanged, but new."""
+    if message["op"] != "event" or not message["indexes"] or message["outcome"] == "updated":
+        return message
+    return {**message, "outcome": "restored"}
 
 
 class LocalLink:

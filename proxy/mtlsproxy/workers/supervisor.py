@@ -13,7 +13,7 @@ from pathlib import Path
 from mtlsproxy.config.errors import ConfigErrors
 from mtlsproxy.config.load import LoadedConfig, load_config
 from mtlsproxy.config.model import Config
-from mtlsproxy.fetch.client import FetchClient, HelperFailed
+from mtlsproxy.fetch.client import FetchClient, HelperFailed, read_here
 from mtlsproxy.revocation.sources import LoadedCrls, SourceError
 from mtlsproxy.runtime.auditing import Auditing
 from mtlsproxy.runtime.denials import Denials, state_folder
@@ -32,7 +32,7 @@ from mtlsproxy.tls.tickets import SECRET_SIZE
 from mtlsproxy.verdict.trust import Denial
 from mtlsproxy.workers.channel import Message
 from mtlsproxy.workers.crew import Crew, Worker
-from mtlsproxy.workers.orders import RELOAD_WITHIN
+from mtlsproxy.workers.orders import DENY_WITHIN, RELOAD_WITHIN
 from mtlsproxy.workers.overview import Overview
 from mtlsproxy.workers.relay import LocalLink, Relay
 
@@ -86,7 +86,10 @@ class Supervisor:
             self._on_ready,
             self._on_message,
             self._on_gone,
+            self._cover,
         )
+        self._covering: dict[int, Worker] = {}
+        """Who takes connections from the queue of a worker that is not there, by that one's number."""
 
     @property
     def config(self) -> Config:
@@ -129,11 +132,13 @@ class Supervisor:
                 raise ConfigErrors([loaded.error("workers", line) for line in failures])
         except BaseException:
             self._close_sockets()
+            await self._relay.close()
             if self._admin is not None:
                 await self._admin.close()
             self.logs.close(_LOG_FLUSH)
             raise
         self.serving = True
+        self._cover()
         self._announce(lacking)
         self.reloader.start()
         self.notify()
@@ -187,6 +192,27 @@ class Supervisor:
     def _on_gone(self, worker: Worker) -> None:
         self._relay.leave(worker.party)
 
+    def _cover(self) -> None:
+        """The kernel goes on to queue connections for a worker that is not there: another one takes them meanwhile."""
+        accepting = self.crew.accepting
+        missing = set(range(self.crew.count)) - {worker.number for worker in accepting}
+        for number, worker in list(self._covering.items()):
+            if number not in missing or worker not in accepting:
+                del self._covering[number]
+                worker.send({"op": "uncover", "number": number})
+        if not accepting or not self.serving or self.draining:
+            return
+        names = list(self._sockets)
+        for number in missing - self._covering.keys():
+            worker = self._covering[number] = accepting[number % len(accepting)]
+            queues = [self._sockets[name][number].fileno() for name in names]
+            worker.send({"op": "cover", "number": number, "listeners": names}, queues)
+
+    def _uncover(self) -> None:
+        for number, worker in self._covering.items():
+            worker.send({"op": "uncover", "number": number})
+        self._covering.clear()
+
     # -- change ----------------------------------------------------------------------------------------------------
 
     def read_config(self, file: Path) -> LoadedConfig:
@@ -194,6 +220,8 @@ class Supervisor:
 
     async def load_lists(self, sources: Sequence[str | Path]) -> LoadedCrls:
         """Raises SourceError, CrlError."""
+        if (lists := read_here(sources)) is not None:
+            return lists
         if self._folder is None:
             raise SourceError("there is no folder to keep indexes of large CRLs in: set state_dir")
         if self._fetch is None:
@@ -214,7 +242,8 @@ class Supervisor:
         self.crew.tell_all({"op": "refresh"})
 
     async def adopt(self, plan: Plan) -> None:
-        """Every worker reads the files anew. Raises ConfigErrors; what a worker has refused it has not put in force."""
+        """Every worker reads the files anew, and puts them in force once all of them can. Raises ConfigErrors with
+        what was in force still there, at all."""
         loaded = plan.material.loaded
         binds = {listener.name: listener.bind for listener in self.config.listeners}
         listeners = {listener.name: listener for listener in loaded.config.listeners}
@@ -222,19 +251,27 @@ class Supervisor:
         sockets = bind_for_workers(loaded, fresh, self.crew.count)
         numbers = range(self.crew.count)
         descriptors = [[sockets[name][number].fileno() for name in fresh] for number in numbers]
-        answers = await self.crew.ask_all(
-            {"op": "reload", "listeners": fresh, "config": loaded.data.decode("latin-1")}, descriptors, RELOAD_WITHIN
-        )
-        errors = list(dict.fromkeys(line for answer in answers for line in answer["errors"]))
+        asked = self.crew.ready
+        order = {"op": "reload", "listeners": fresh, "config": loaded.data.decode("latin-1")}
+        answers = await self.crew.ask_each(asked, order, descriptors, RELOAD_WITHIN)
+        errors = list(dict.fromkeys(line for answer in answers.values() for line in answer["errors"]))
+        decision = {"op": "decide", "adopt": not errors}
+        decided = await self.crew.ask_each(asked, decision, seconds=RELOAD_WITHIN)
         if errors:
             close_sockets(sock for group in sockets.values() for sock in group)
             raise ConfigErrors([loaded.error("workers", f"a worker refuses it: {line}") for line in errors])
         for name in [name for name in self._sockets if name in fresh or name not in listeners]:
             close_sockets(self._sockets.pop(name))
         self._sockets |= sockets
+        self._uncover()
+        self._cover()
         self.material = plan.material.with_denials(self.denials.current)
         self.generation += 1
         self.metrics.config_info.state(loaded.sha256)
+        for worker in self.crew.workers:
+            if worker not in decided or decided[worker]["errors"]:
+                # It hangs, or has started meanwhile with what was in force before: nobody may be served by that.
+                worker.kill("has not put the new configuration in force")
 
     def _denials_changed(self) -> None:
         self.material = self.material.with_denials(self.denials.current)
@@ -246,7 +283,8 @@ class Supervisor:
             "denials": _written(self.denials.current),
             "new": None if new is None else new.model_dump_json(exclude_none=True),
         }
-        return sum(answer["ended"] for answer in await self.crew.ask_all(order))
+        answers = await self.crew.ask_each(self.crew.ready, order, seconds=DENY_WITHIN)
+        return sum(answer["ended"] for answer in answers.values())
 
     # -- run and stop ----------------------------------------------------------------------------------------------
 
@@ -266,7 +304,7 @@ class Supervisor:
         if self._stopping.is_set():
             log.warning("asked to stop again: what is in flight is cut off")
             self._at_once.set()
-            self.crew.tell_all({"op": "stop"})
+            self.crew.tell_all({"op": "hurry"})
         self._stopping.set()
 
     async def stop(self) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mtlsproxy.runtime.privileges import PrivilegeError, become, harden, unreadable
+from mtlsproxy.hardening import harden
+from mtlsproxy.runtime.privileges import PrivilegeError, become, unreadable
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 

@@ -8,7 +8,7 @@ import mtlsproxy
 from mtlsproxy.http1.errors import BadMessage
 from mtlsproxy.http1.response_head import MAX_HEAD, parse_response_head
 from mtlsproxy.reasons import Reason
-from mtlsproxy.transport.stream import Stream
+from mtlsproxy.transport.interfaces import Stream
 from mtlsproxy.transport.wheel import TimerWheel
 from mtlsproxy.upstream.connect import Connecting, Endpoint
 from mtlsproxy.upstream.server import Server

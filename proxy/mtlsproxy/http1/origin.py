@@ -7,7 +7,7 @@ from mtlsproxy.http1.errors import BadMessage
 from mtlsproxy.http1.response_head import MAX_HEAD, ResponseHead, parse_response_head
 from mtlsproxy.http1.websocket import check_switch
 from mtlsproxy.reasons import Reason
-from mtlsproxy.transport.stream import Stream
+from mtlsproxy.transport.interfaces import Stream
 from mtlsproxy.transport.wheel import TimerWheel
 from mtlsproxy.upstream.addresses import Address
 from mtlsproxy.upstream.server import Server

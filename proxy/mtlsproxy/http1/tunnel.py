@@ -5,7 +5,7 @@ from typing import Protocol
 
 from mtlsproxy.http1.origin import Origin
 from mtlsproxy.reasons import Reason
-from mtlsproxy.transport.stream import Stream
+from mtlsproxy.transport.interfaces import Stream
 from mtlsproxy.transport.wheel import Timer, TimerWheel
 from mtlsproxy.upstream.secure import SecureServer, SecureStream
 from mtlsproxy.upstream.server import Server

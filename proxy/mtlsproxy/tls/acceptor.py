@@ -14,7 +14,8 @@ from mtlsproxy.tls.handshake import Handshake
 from mtlsproxy.tls.proxy_header import ProxyHeaderRule
 from mtlsproxy.tls.slots import Slots
 from mtlsproxy.tls.stream import TlsStream
-from mtlsproxy.transport.stream import UNTRUSTED_SIZE, Counter, SocketStream
+from mtlsproxy.transport.interfaces import Counter
+from mtlsproxy.transport.stream import UNTRUSTED_SIZE, SocketStream
 from mtlsproxy.transport.wheel import TimerWheel
 
 ACCEPT_BATCH = 64

@@ -7,7 +7,8 @@ over.
 import contextlib
 import ssl
 
-from mtlsproxy.transport.stream import GONE, RECEIVE_SIZE, Handler, SocketStream
+from mtlsproxy.transport.interfaces import GONE, Handler
+from mtlsproxy.transport.stream import RECEIVE_SIZE, SocketStream
 
 RECORD = 16 * 1024
 """A TLS record's plaintext at most (RFC 8446 §5.1)."""

@@ -11,9 +11,9 @@ import logging
 import socket
 import termios
 from array import array
-from typing import Protocol
 
 from mtlsproxy.transport.hangups import hangups_of
+from mtlsproxy.transport.interfaces import GONE, Counter, Handler
 
 RECEIVE_SIZE = 256 * 1024
 """Bytes taken in one system call: many TLS records at once, few calls for a large body."""
@@ -44,92 +44,6 @@ _buffer = bytearray(RECEIVE_SIZE)
 _view = memoryview(_buffer)
 
 _WOULD_BLOCK = (BlockingIOError, InterruptedError)
-
-
-class Counter(Protocol):
-    """Where a stream counts its bytes; a metric's cell."""
-
-    value: float
-
-
-class NullCounter:
-    __slots__ = ("value",)
-
-    def __init__(self) -> None:
-        self.value: float = 0
-
-
-class Handler(Protocol):
-    """What a stream tells its owner. `data` is only valid during the call: copy what is kept."""
-
-    def data_received(self, data: memoryview) -> None: ...
-
-    def eof_received(self) -> None:
-        """The peer will send no more. The stream stays open for writing."""
-
-    def pause_writing(self) -> None: ...
-
-    def resume_writing(self) -> None: ...
-
-    def connection_lost(self, error: OSError | None) -> None:
-        """The stream is gone; called once, and never from inside `write`, `close` or `abort`."""
-
-
-class _Gone:
-    """Handler of a stream that has ended."""
-
-    def data_received(self, data: memoryview) -> None:
-        pass
-
-    def eof_received(self) -> None:
-        pass
-
-    def pause_writing(self) -> None:
-        pass
-
-    def resume_writing(self) -> None:
-        pass
-
-    def connection_lost(self, error: OSError | None) -> None:
-        pass
-
-
-GONE: Handler = _Gone()
-
-
-class Stream(Protocol):
-    """What a handler asks of its stream, whatever the bytes go over."""
-
-    handler: Handler
-    cut_off: bool
-    """Whether the end that `eof_received` told may be another's doing than the peer's: TLS can tell."""
-
-    def start(self, handler: Handler) -> None:
-        """From now on `handler` is told; what came before may be told at once."""
-        ...
-
-    def resume_reading(self) -> None: ...
-
-    def pause_reading(self) -> None: ...
-
-    @property
-    def has_news(self) -> bool:
-        """Whether something (bytes, an end, an error) waits to be read now. Costs a system call."""
-        ...
-
-    def write(self, data: bytes | memoryview) -> None: ...
-
-    @property
-    def unsent(self) -> int:
-        """Bytes that the kernel has not taken yet."""
-        ...
-
-    @property
-    def closed(self) -> bool: ...
-
-    def close(self, *, linger: bool = True) -> None: ...
-
-    def abort(self) -> None: ...
 
 
 class SocketStream:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from mtlsproxy.reasons import Reason
-from mtlsproxy.transport.stream import NullCounter, SocketStream, Stream
+from mtlsproxy.transport.interfaces import NullCounter, Stream
+from mtlsproxy.transport.stream import SocketStream
 from mtlsproxy.transport.wheel import TICK, TimerWheel
 from mtlsproxy.upstream.addresses import Address, Addresses
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mtlsproxy.reasons import Reason
-from mtlsproxy.transport.stream import Stream
+from mtlsproxy.transport.interfaces import Stream
 from mtlsproxy.transport.wheel import TICK, TimerWheel
 from mtlsproxy.upstream.balance import Balance
 from mtlsproxy.upstream.connect import Connecting

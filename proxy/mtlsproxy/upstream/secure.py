@@ -12,7 +12,8 @@ from mtlsproxy.tls.capture import presented_chain
 from mtlsproxy.tls.client_context import ClientContext
 from mtlsproxy.tls.failures import detail_of
 from mtlsproxy.tls.stream import TlsStream
-from mtlsproxy.transport.stream import GONE, SocketStream
+from mtlsproxy.transport.interfaces import GONE
+from mtlsproxy.transport.stream import SocketStream
 from mtlsproxy.transport.wheel import TimerWheel
 from mtlsproxy.verdict.judge import Wanted
 from mtlsproxy.verdict.server import ServerVerdict, describe, judge_server

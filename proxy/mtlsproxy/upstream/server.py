@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from mtlsproxy.reasons import Reason
-from mtlsproxy.transport.stream import Counter
+from mtlsproxy.transport.interfaces import Counter
 from mtlsproxy.transport.wheel import TimerWheel
 from mtlsproxy.upstream.addresses import Address
 from mtlsproxy.upstream.breaker import Breaker, State

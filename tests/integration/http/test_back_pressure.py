@@ -16,7 +16,8 @@ from tests.integration.http.conftest import Serve, Served
 from tests.integration.http.peers import Listening, Peer, settled, swallow
 
 from mtlsproxy.transport import stream
-from mtlsproxy.transport.stream import SocketStream, Stream
+from mtlsproxy.transport.interfaces import Stream
+from mtlsproxy.transport.stream import SocketStream
 from mtlsproxy.transport.wheel import TimerWheel
 from mtlsproxy.upstream.server import Lendable, Server
 

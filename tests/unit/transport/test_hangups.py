@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import uvloop
 
-from mtlsproxy.transport.stream import NullCounter, SocketStream
+from mtlsproxy.transport.interfaces import NullCounter
+from mtlsproxy.transport.stream import SocketStream
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "uvloop": uvloop.new_event_loop,

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from mtlsproxy.reasons import Reason
-from mtlsproxy.transport.stream import SocketStream, Stream
+from mtlsproxy.transport.interfaces import Stream
+from mtlsproxy.transport.stream import SocketStream
 from mtlsproxy.transport.wheel import TimerWheel
 from mtlsproxy.upstream.addresses import Addresses
 from mtlsproxy.upstream.connect import Cancellable, Connected, Connecting, Endpoint, Failed

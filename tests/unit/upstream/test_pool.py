@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from mtlsproxy.reasons import Reason
-from mtlsproxy.transport.stream import NullCounter, SocketStream, Stream
+from mtlsproxy.transport.interfaces import NullCounter, Stream
+from mtlsproxy.transport.stream import SocketStream
 from mtlsproxy.transport.wheel import TICK, TimerWheel
 from mtlsproxy.upstream import addresses
 from mtlsproxy.upstream.addresses import Address, Addresses

@@ -20,7 +20,8 @@ from tests.unit.x509.build import truststore
 from mtlsproxy.reasons import Reason
 from mtlsproxy.revocation.decide import CrlSet, OcspPolicy, RevocationPolicy
 from mtlsproxy.tls.client_context import ClientContext, ClientSettings
-from mtlsproxy.transport.stream import NullCounter, SocketStream
+from mtlsproxy.transport.interfaces import NullCounter
+from mtlsproxy.transport.stream import SocketStream
 from mtlsproxy.transport.wheel import TimerWheel
 from mtlsproxy.upstream.secure import SecureServer, SecureStream, Securing, UpstreamTls
 from mtlsproxy.verdict.judge import Wanted

@@ -7,5 +7,6 @@ balance    which of several servers is next (pure)
 breaker    whether a server that failed may be asked again (pure)
 health     what active checks have found of a server (pure); the checks themselves are http1's
 server     one server: its connections, its counts, whether it may be asked
+waiting    who waits for a connection, and whose turn it is (pure)
 pool       which server, which connection, who waits
 """

@@ -10,6 +10,7 @@ from mtlsproxy.transport.wheel import TICK, TimerWheel
 from mtlsproxy.upstream.balance import Balance
 from mtlsproxy.upstream.connect import Connecting
 from mtlsproxy.upstream.server import Borrower, Lendable, Server
+from mtlsproxy.upstream.waiting import Waiting
 
 _NAMED = 3
 """Servers of which an answer's detail says why they are not asked: a log line, not a report."""
@@ -49,8 +50,7 @@ class Upstream:
         self._make = make
         self.servers: tuple[Server, ...] = ()
         self._only: Server | None = None
-        self._waiting: dict[Borrower, float] = {}
-        """Until when each waits; first come, first served."""
+        self._waiting: Waiting[Borrower] = Waiting()
         self._patience = wheel.timer(self._check_waiting)
         self._closed = False
 
@@ -157,17 +157,24 @@ class Upstream:
     # -- waiting ---------------------------------------------------------------------------------------------------
 
     def _wait(self, borrower: Borrower) -> None:
+        gives_way: Borrower | None = None
         if len(self._waiting) >= self.settings.queue:
-            detail = f"{len(self._waiting)} requests wait already (queue)"
-            borrower.not_lent(Reason.UPSTREAM_UNAVAILABLE, detail, again=False)
-            return
-        self._waiting[borrower] = self._wheel.now + borrower.response_timeout
-        self._patience.start(TICK)
+            gives_way = self._waiting.make_room_for(borrower) or borrower
+            self._waiting.discard(gives_way)
+        if gives_way is not borrower:
+            self._waiting.add(borrower, self._wheel.now + borrower.response_timeout)
+            self._patience.start(TICK)
+        if gives_way is not None:
+            gives_way.not_lent(Reason.UPSTREAM_UNAVAILABLE, self._why_full(gives_way), again=False)
+
+    def _why_full(self, borrower: Borrower) -> str:
+        own = self._waiting.count_of(borrower)
+        return f"{len(self._waiting)} requests wait already, {own} of them this client's (queue)"
 
     def _check_waiting(self) -> None:
         now = self._wheel.now
-        for borrower in [b for b, until in self._waiting.items() if until <= now]:
-            if self._waiting.pop(borrower, None) is not None:  # who is told may take others along
+        for borrower in self._waiting.due(now):
+            if self._waiting.discard(borrower):  # who is told may take others along
                 detail = f"no connection became free in {borrower.response_timeout:g}s (max_connections)"
                 borrower.not_lent(Reason.UPSTREAM_UNAVAILABLE, detail, again=False)
         for server in self.servers:  # one that was down may be back
@@ -183,21 +190,16 @@ class Upstream:
                 break
             if server.is_down:
                 server.asked()
-            self._lend_at(server, self._next_waiting())
+            self._lend_at(server, self._waiting.take())
         if self._waiting and not any(each.may_be_asked for each in self.servers):
             why = self._why_nobody()
             for borrower in list(self._waiting):
-                if self._waiting.pop(borrower, None) is not None:
+                if self._waiting.discard(borrower):
                     borrower.not_lent(Reason.UPSTREAM_UNAVAILABLE, why, again=False)
-
-    def _next_waiting(self) -> Borrower:
-        borrower = next(iter(self._waiting))
-        del self._waiting[borrower]
-        return borrower
 
     def give_up(self, borrower: Borrower) -> None:
         """`borrower` no longer waits. A connection made for it goes to the next, or rests."""
-        self._waiting.pop(borrower, None)
+        self._waiting.discard(borrower)
 
     # -- what becomes of connections -------------------------------------------------------------------------------
 
@@ -211,10 +213,10 @@ class Upstream:
             connection.rest(self.settings.idle_timeout)
 
     def _give_on(self, connection: Lendable) -> None:
-        """To who waits longest, where it is fit for them; else its place is what they get."""
+        """To whose turn it is, where it is fit for them; else its place is what they get."""
         fit = not (connection.outdated or connection.server.is_down or connection.is_stale)
-        if fit and self._waiting and not next(iter(self._waiting)).wants_fresh:
-            self._next_waiting().lent(connection)
+        if fit and self._waiting and not self._waiting.first.wants_fresh:
+            self._waiting.take().lent(connection)
         else:
             connection.close()
 

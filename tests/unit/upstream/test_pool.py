@@ -50,12 +50,14 @@ class Lent:
 
 
 class Borrower:
-    def __init__(self, response_timeout: float = PATIENCE, *, only_once: bool = False) -> None:
+    def __init__(
+        self, response_timeout: float = PATIENCE, *, only_once: bool = False, client: str | None = None
+    ) -> None:
         self.response_timeout = response_timeout
         self.only_once = only_once
         self.tried: frozenset[Server] = frozenset()
         self.wants_fresh = False
-        self.client_key = None
+        self.client_key = client
         self.got: Lent | None = None
         self.refused: tuple[Reason, str] | None = None
         self.again: bool | None = None
@@ -192,6 +194,26 @@ async def test_the_queue_is_first_come_first_served_and_limited(pool: Pool) -> N
     assert (first.got, silent(second)) == (connection, True)
     upstream.give_back(connection)
     assert second.got is connection
+
+
+async def test_a_client_that_fills_the_queue_keeps_nobody_else_out_of_it(pool: Pool) -> None:
+    """Nor from the connections that come back: clients have their turns."""
+    upstream = pool.upstream(max_connections=1, queue=4)
+    connection = await borrowed(upstream)
+    greedy = [Borrower(client="mallory") for _ in range(6)]
+    alice, bob, again = Borrower(client="alice"), Borrower(client="bob"), Borrower(client="alice")
+    for borrower in (*greedy, alice, bob, again):
+        upstream.lend(borrower)
+    assert [bool(borrower.refused) for borrower in greedy] == [False, False, True, True, True, True]
+    assert again.refused is not None, "who has a place like everybody takes no other's"
+    assert "4 requests wait already, 1 of them this client's" in again.refused[1]
+    assert greedy[3].refused is not None
+    assert greedy[3].refused[0] is Reason.UPSTREAM_UNAVAILABLE
+    for borrower in (greedy[0], alice, bob, greedy[1]):
+        upstream.give_back(connection)
+        assert borrower.got is connection
+    upstream.give_back(connection)
+    assert upstream.servers[0].idle == [connection]
 
 
 async def test_who_waits_too_long_is_told(pool: Pool) -> None:

@@ -5,6 +5,8 @@ import hmac
 import re
 from pathlib import Path
 
+from mtlsproxy.tls.permissions import exposed
+
 MINIMUM = 16
 """Characters. What keeps guesses out is this and nothing else: 16 random ones are 95 bits."""
 
@@ -47,7 +49,7 @@ def read_token(file: Path) -> tuple[Token, list[str]]:
     try:
         with file.open("rb") as stream:
             data = stream.read(MAXIMUM + 1)
-        mode = file.stat().st_mode
+        warnings = exposed(file, "token")
     except OSError as error:
         raise TokenError(f"cannot read {file}: {error.strerror}") from error
     if len(data) > MAXIMUM:
@@ -58,9 +60,6 @@ def read_token(file: Path) -> tuple[Token, list[str]]:
         raise TokenError(f"the token in {file} is not ASCII") from None
     except TokenError as error:
         raise TokenError(f"the token in {file} {error.detail}") from None
-    warnings = []
-    if mode & 0o077:
-        warnings.append(f"the token file {file} can be read by others (mode {mode & 0o777:04o}): chmod 600 it")
     return token, warnings
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
+from mtlsproxy.tls.permissions import exposed
 from mtlsproxy.x509.certificate import Certificate, MalformedCertificate, load_pem_certificates
 from mtlsproxy.x509.policy import CLIENT_AUTH
 
@@ -105,7 +106,4 @@ def _warnings(chain: tuple[Certificate, ...], private_key: Path, at: datetime, r
     for child, parent in itertools.pairwise(chain):
         if child.issuer_der != parent.subject_der:
             out.append(f"the chain is out of order: {parent.subject} did not issue {child.subject}")
-    mode = private_key.stat().st_mode
-    if mode & 0o077:
-        out.append(f"the key file {private_key} can be read by others (mode {mode & 0o777:04o}): chmod 600 it")
-    return out
+    return out + exposed(private_key, "key")

@@ -58,7 +58,7 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         read_token(tmp_path / "token")
 
 
-@pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o400, False), (0o640, True), (0o604, True)])
+@pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o400, False), (0o660, True), (0o604, True)])
 def test_a_file_that_others_can_read_is_warned_about(tmp_path: Path, mode: int, warned: bool) -> None:
     _, warnings = read_token(written(tmp_path, GOOD.encode(), mode))
     assert [f"(mode {mode:04o}): chmod 600" in warning for warning in warnings] == [True] * warned

@@ -9,7 +9,8 @@ schedule     when to fetch next
 cache        last good copies on disk
 indexing     lists to index files, index files to mapped lists
 messages     what the proxy and the helper process say to each other
-helper       the helper process: fetches, verifies, indexes
+helper       the helper process: fetches, verifies, indexes; subscription: one URL in it; memory: given back
+at_start     a helper for the large files of a start
 link         the helper as a process: started, spoken to, listened to
 client       the proxy's side of it
 once         a URL looked at once, without a proxy

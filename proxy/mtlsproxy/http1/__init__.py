@@ -6,6 +6,7 @@ our own counting and chunk decoding, and both are written anew.
     fields        what becomes of a header field by its name
     request_head  bytes of a request's head to `RequestHead`, or `BadMessage` with the reason that answers it
     response_head the same for an upstream's answer
+    errors        what BadMessage says
     body          message bodies: by length, by chunks, until close
     gate          may a request pass, and to where
     visitor       a client as the data path remembers it

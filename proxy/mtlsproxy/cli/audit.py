@@ -1,8 +1,9 @@
 """`mtlsproxy audit`: who was refused and what was changed, and whether the log is whole."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -10,6 +11,8 @@ from mtlsproxy.cli.report import printable
 
 if TYPE_CHECKING:
     from mtlsproxy.cli.auditing import Filter
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 NOTHING = 1
 
@@ -41,6 +44,11 @@ def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> da
         raise click.BadParameter(words, ctx, param) from error
 
 
+def moment_option(name: str, words: str) -> Callable[[Command], Command]:
+    """An option that takes a time: aware UTC, None where it is not given."""
+    return click.option(name, callback=_moment, metavar="TIME", help=words)
+
+
 def _reasons(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
     from mtlsproxy.config.errors import did_you_mean
     from mtlsproxy.reasons import Reason
@@ -69,8 +77,8 @@ Exit status: 0 found, or whole; 1 nothing found, or --verify found lines changed
 @click.option("--event", "events", multiple=True, type=click.Choice(EVENTS), help="Of this kind; crl: fetched.")
 @click.option("--route", "routes", multiple=True, metavar="NAME", help="On this route.")
 @click.option("--listener", "listeners", multiple=True, metavar="NAME", help="On this listener.")
-@click.option("--since", callback=_moment, metavar="TIME", help="Not before: 2h, 7d, or RFC 3339.")
-@click.option("--until", callback=_moment, metavar="TIME", help="Not after, written likewise.")
+@moment_option("--since", "Not before: 2h, 7d, or RFC 3339.")
+@moment_option("--until", "Not after, written likewise.")
 @click.option("--verify", is_flag=True, help="Check the chain of hashes instead: are lines changed, missing, put in?")
 @click.option(
     "--format",

@@ -4,7 +4,7 @@ import gzip
 import json
 import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -35,11 +35,12 @@ class Record:
     said: dict[str, Any] | None
 
 
-def records(file: Path) -> Iterator[Record]:
-    """Every line that is not empty, its newline taken off. Raises BadInput."""
+def records(file: Path, is_wanted: Callable[[dict[str, Any]], bool] | None = None) -> Iterator[Record]:
+    """Every line that is not empty, its newline taken off. is_wanted: which JSON objects with a time to take, where it
+    is not those of an audit log. Raises BadInput."""
     for data in _lines(file):
         if data:
-            yield Record(data, _said(data))
+            yield Record(data, _said(data, is_wanted or _is_audit_line))
 
 
 def _lines(file: Path) -> Iterator[bytes]:
@@ -62,16 +63,20 @@ def _opened(file: Path) -> IO[bytes]:
     return stream
 
 
-def _said(data: bytes) -> dict[str, Any] | None:
+def _said(data: bytes, is_wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
     try:
         said = orjson.loads(data)
     except orjson.JSONDecodeError:
         return None
     if not isinstance(said, dict):
         return None
+    return said if is_wanted(said) and _at(said) is not None else None
+
+
+def _is_audit_line(said: dict[str, Any]) -> bool:
     if "event" not in said and said.get("message") == "refused":  # the program's own log says it in other words
         said["event"] = "refused"
-    return said if isinstance(said.get("event"), str) and _at(said) is not None else None
+    return isinstance(said.get("event"), str)
 
 
 def _at(said: Said) -> datetime | None:
@@ -203,7 +208,7 @@ def print_verification(files: tuple[Path, ...], output_format: str) -> int:
     for file in files:
         check.begin(str(file))
         for data in _lines(file):
-            check.line(data, _said(data))
+            check.line(data, _said(data, _is_audit_line))
     writers, troubles = check.finish()
     if not check.lines:
         raise BadInput(f"{', '.join(map(str, files))}: no lines")

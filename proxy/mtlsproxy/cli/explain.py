@@ -1,6 +1,5 @@
 """`mtlsproxy explain`: why is this client accepted, or refused?"""
 
-import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
 
 REFUSED = 1
 _SEVERAL = ("--trust-anchors", "--crl")
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]*)(?::[0-9]{1,5})?")
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _ANY = click.Path(path_type=Path)
 
@@ -188,7 +186,7 @@ def _explain_rejection(
     found = rejection.fetch_rejection(ident, url, token_file)
     judged = None
     if config_file is not None and found.presented is not None:
-        asked = rejection.asked_of(found, _bare_or_none)
+        asked = rejection.asked_of(found)
         judged = evidence.explain_by_config(
             found.presented, config_file, None, found.said.get("listener"), asked, at or found.at, fetch=fetch
         )
@@ -196,13 +194,6 @@ def _explain_rejection(
     if judged is None or found.reason in NOT_ABOUT_THE_CLIENT:
         return REFUSED if found.enforced else 0
     return 0 if judged.accepted else REFUSED
-
-
-def _bare_or_none(host: str | None) -> str | None:
-    try:
-        return _bare(host)
-    except click.UsageError:
-        return None
 
 
 def _refuse_contradictions(
@@ -236,8 +227,9 @@ def _asked(route: str | None, path: str | None, method: str | None, host: str | 
 
 
 def _bare(host: str | None) -> str:
-    """Without port and brackets, as the data path compares it."""
-    found = _HOST.fullmatch(host or "")
-    if found is None:
+    from mtlsproxy.cli.policy import bare_host
+
+    bare = bare_host(host)
+    if bare is None:
         raise click.UsageError(f"--host: {host!r} is not a host with an optional port")
-    return found[1].strip("[]").removesuffix(".").lower()
+    return bare

@@ -1,5 +1,6 @@
 """What the routes of a configuration say to a client that is known already: the router and the decision of requests."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +16,8 @@ from mtlsproxy.tls.names import covers
 from mtlsproxy.verdict.trust import DenyList
 from mtlsproxy.x509.certificate import Certificate
 from mtlsproxy.x509.evidence import Check, Result
+
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]*)(?::[0-9]{1,5})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,12 @@ class Policy:
 def _answer(listener: str, route: str, decision: Decision) -> Answer:
     failed = next((check.seen for check in decision.checks if check.result is Result.FAIL), decision.rule)
     return Answer(listener, route, decision.reason, failed, decision.enforced, decision.truststore)
+
+
+def bare_host(host: str | None) -> str | None:
+    """Lower-case, without port, brackets and root dot, as the data path compares it; None for what is no host."""
+    found = _HOST.fullmatch(host or "")
+    return None if found is None else found[1].strip("[]").removesuffix(".").lower()
 
 
 def stands_for(served: Sequence[Certificate], host: str) -> bool:

@@ -2,7 +2,6 @@
 
 import base64
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +13,7 @@ from rich.tree import Tree
 from mtlsproxy.cli import admin_client
 from mtlsproxy.cli.inquiry import Asked, Explanation
 from mtlsproxy.cli.mends import MENDS, NOT_ABOUT_THE_CLIENT
-from mtlsproxy.cli.policy import Request
+from mtlsproxy.cli.policy import Request, bare_host
 from mtlsproxy.cli.report import BadInput, line, print_json, print_tree, text, tree
 from mtlsproxy.cli.report_explain import as_json, certificate_facts, explanation_parts
 from mtlsproxy.reasons import Reason
@@ -26,8 +25,6 @@ _REPLACED = "\ufffd"
 """Stands in the log for what was no UTF-8."""
 
 Said = dict[str, Any]
-Explain = Callable[[tuple[bytes, ...], str, Asked, datetime], Explanation]
-"""Of presented DER, listener, what was asked, and when."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +63,10 @@ def _presented(pem: str | None) -> tuple[bytes, ...] | None:
     return tuple(base64.b64decode("".join(body.split()), validate=True) for body in _BLOCK.findall(pem))
 
 
-def asked_of(rejection: Rejection, bare: Callable[[str | None], str | None]) -> Asked:
-    """The request that was refused; None for a handshake, and where the log could not keep it as it was.
-
-    bare: of a Host, without its port; None for what is no host.
-    """
+def asked_of(rejection: Rejection) -> Asked:
+    """The request that was refused; None for a handshake, and where the log could not keep it as it was."""
     said = rejection.said
-    method, path, host = said.get("method"), said.get("path"), bare(said.get("host"))
+    method, path, host = said.get("method"), said.get("path"), bare_host(said.get("host"))
     if not method or not path or host is None or _REPLACED in path:
         return None
     return Request(method, path.encode("utf-8", "surrogateescape"), host)

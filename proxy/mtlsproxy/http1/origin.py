@@ -21,6 +21,11 @@ _HEAD, _LENGTH, _OTHER = range(3)
 class Asker(Protocol):
     """Whose request it is. Pieces are only valid during the call."""
 
+    @property
+    def client_key(self) -> str | None:
+        """The client's principal."""
+        ...
+
     wants_no_body: bool
     websocket_key: bytes | None
     """Set where the request asks to go on as a WebSocket."""
@@ -342,5 +347,5 @@ class Origin:
         if self._state != _HEAD and reason is not Reason.UPSTREAM_TIMEOUT:
             self.server.failures.value += 1  # the breaker asks for answers, not for whole ones
         elif not (self.was_stale and reason is Reason.UPSTREAM_ERROR):
-            self.server.failed(detail)
+            self.server.failed(detail, asker.client_key)
         asker.response_failed(reason, detail)

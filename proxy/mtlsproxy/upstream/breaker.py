@@ -3,6 +3,9 @@
 closed     everything goes to it; `failures` in a row open it
 open       nothing goes to it for `open_for`
 half-open  one request tries; its answer closes it, its failure opens it again
+
+While all failures in a row are one client's, it is open for that client alone: who finds a request that makes a server
+end the connection must not shut the others out with it.
 """
 
 from enum import Enum
@@ -49,7 +52,7 @@ _NEXT: Final[dict[State, dict[Event, State]]] = {
 class Breaker:
     """Of one server. Times are seconds of a clock that only goes forward."""
 
-    __slots__ = ("_failures", "_open_for", "_until", "row", "state")
+    __slots__ = ("_failures", "_open_for", "_until", "only", "row", "state")
 
     def __init__(self, failures: int, open_for: float) -> None:
         """failures: in a row, that open it. open_for: seconds."""
@@ -59,15 +62,21 @@ class Breaker:
         self.state = State.CLOSED
         self.row = 0
         """Failures since the last answer."""
+        self.only: str | None = None
+        """The client whose requests these all were; None: several clients', or not a request's fault."""
 
     def take_over(self, other: "Breaker") -> None:
         """Go on from where `other`, the same server's, was (a reload)."""
-        self.state, self.row, self._until = other.state, other.row, other._until
+        self.state, self.row, self.only, self._until = other.state, other.row, other.only, other._until
 
     def allows(self, now: float) -> bool:
         """Whether a request may go to the server. In half-open one is on its way; if nothing is heard of it for
         `open_for` (its client left), another may."""
         return self.state is State.CLOSED or now >= self._until
+
+    def allows_to(self, client: str | None, now: float) -> bool:
+        """Whether a request of this client may go to the server."""
+        return self.allows(now) or (self.only is not None and client != self.only)
 
     def left(self, now: float) -> float:
         """Seconds until it allows a request."""
@@ -84,8 +93,12 @@ class Breaker:
         if self.state is State.CLOSED:
             self.row = 0
 
-    def failed(self, now: float) -> None:
-        """The server has failed a request."""
+    def failed(self, now: float, client: str | None = None) -> None:
+        """The server has failed. client: whose request it was that it ended or did not answer, where it was one."""
+        if self.row == 0:
+            self.only = client
+        elif client != self.only:
+            self.only = None
         self.row += 1
         was = self.state
         self._move(Event.TOO_MANY if self.row >= self._failures else Event.FAILURE)

@@ -94,8 +94,9 @@ class Upstream:
 
     def _choose(self, borrower: Borrower) -> Server | None:
         """Whom to ask; None: the borrower has been told, or waits."""
-        server = self._balance.pick(self.servers, borrower.client_key)
-        if borrower.tried or borrower.wants_fresh or (server.is_down and not server.may_be_asked):
+        client = borrower.client_key
+        server = self._balance.pick(self.servers, client)
+        if borrower.tried or borrower.wants_fresh or (server.is_down and not server.may_be_asked_by(client)):
             return self._choose_with_care(borrower)
         if not server.idle and server.open >= self._max_connections:
             return self._choose_with_care(borrower)
@@ -105,7 +106,8 @@ class Upstream:
 
     def _choose_with_care(self, borrower: Borrower) -> Server | None:
         """As `_choose`, where not every server will do."""
-        usable = [server for server in self.servers if not server.is_down or server.may_be_asked]
+        client = borrower.client_key
+        usable = [server for server in self.servers if not server.is_down or server.may_be_asked_by(client)]
         if not usable:
             borrower.not_lent(Reason.UPSTREAM_UNAVAILABLE, self._why_nobody(), again=False)
             return None
@@ -115,7 +117,7 @@ class Upstream:
         if not with_room:
             self._wait(borrower)
             return None
-        server = self._balance.pick(with_room, borrower.client_key)
+        server = self._balance.pick(with_room, client)
         if server.is_down:
             server.asked()
         return server
@@ -152,7 +154,8 @@ class Upstream:
 
     def has_another(self, borrower: Borrower) -> bool:
         """Whether there is a server that may be asked and has not failed it."""
-        return any(server.may_be_asked and server not in borrower.tried for server in self.servers)
+        client = borrower.client_key
+        return any(server.may_be_asked_by(client) and server not in borrower.tried for server in self.servers)
 
     # -- waiting ---------------------------------------------------------------------------------------------------
 
@@ -186,16 +189,22 @@ class Upstream:
         """Give what is free at `server` to those who wait."""
         for _ in range(len(self._waiting)):  # once for each: some may have to wait again
             has_room = server.idle or server.open < self._max_connections
-            if not (self._waiting and has_room and server.may_be_asked):
+            if not (self._waiting and has_room and server.may_be_asked_by(self._waiting.first.client_key)):
                 break
             if server.is_down:
                 server.asked()
             self._lend_at(server, self._waiting.take())
         if self._waiting and not any(each.may_be_asked for each in self.servers):
-            why = self._why_nobody()
-            for borrower in list(self._waiting):
-                if self._waiting.discard(borrower):
-                    borrower.not_lent(Reason.UPSTREAM_UNAVAILABLE, why, again=False)
+            self._refuse_waiting()
+
+    def _refuse_waiting(self) -> None:
+        """Whoever waits for servers of which none may be asked."""
+        why = self._why_nobody()
+        for borrower in list(self._waiting):
+            if not any(server.may_be_asked_by(borrower.client_key) for server in self.servers) and (
+                self._waiting.discard(borrower)  # who is told may take others along
+            ):
+                borrower.not_lent(Reason.UPSTREAM_UNAVAILABLE, why, again=False)
 
     def give_up(self, borrower: Borrower) -> None:
         """`borrower` no longer waits. A connection made for it goes to the next, or rests."""

@@ -111,22 +111,29 @@ class Server:
 
     @property
     def may_be_asked(self) -> bool:
-        """Whether health check and circuit breaker let a request go to it now."""
+        """Whether health check and circuit breaker let a request go to it now, whosever it is."""
         return self.health.is_healthy and self.breaker.allows(self._wheel.now)
+
+    def may_be_asked_by(self, client: str | None) -> bool:
+        """Whether they let a request of this client go to it now. client: its principal."""
+        return self.health.is_healthy and self.breaker.allows_to(client, self._wheel.now)
 
     @property
     def why_not(self) -> str:
         """In words, when it may not be asked."""
         if not self.health.is_healthy:
             return f"unhealthy ({self.health.why})"
+        only = self.breaker.only
+        row = f"{self.breaker.row} failures in a row" + ("" if only is None else f", all of requests of {only}")
         if self.breaker.state is State.HALF_OPEN:
-            return f"{self.breaker.row} failures in a row, and one request is trying it"
-        return f"{self.breaker.row} failures in a row, tried again in {self.breaker.left(self._wheel.now):.0f}s"
+            return f"{row}, and one request is trying it"
+        return f"{row}, tried again in {self.breaker.left(self._wheel.now):.0f}s"
 
     def asked(self) -> None:
         """A request goes to it although it is down."""
-        if self.breaker.state is not State.CLOSED:
-            self.breaker.trying(self._wheel.now)
+        now = self._wheel.now
+        if self.breaker.state is not State.CLOSED and self.breaker.allows(now):
+            self.breaker.trying(now)
 
     def take_over(self, breaker: Breaker, health: Health | None) -> None:
         """Go on from what was known of the same server before a reload. health: None where nothing would change it."""
@@ -143,16 +150,19 @@ class Server:
             log.info("server %s of upstream %s answers again", self.url, self.upstream.name)
         self._look()
 
-    def failed(self, detail: str) -> None:
-        """A connect failed, a connection ended without an answer, or the time ran out. detail: in words."""
+    def failed(self, detail: str, client: str | None = None) -> None:
+        """A connect failed, a connection ended without an answer, or the time ran out. detail: in words. client: the
+        principal whose request was under way, if one was."""
         self.failures.value += 1
-        was = self.breaker.state
-        self.breaker.failed(self._wheel.now)
-        if was is State.CLOSED and self.breaker.state is State.OPEN:
+        was, only = self.breaker.state, self.breaker.only
+        self.breaker.failed(self._wheel.now, client)
+        opened = was is State.CLOSED or (only is not None and self.breaker.only is None)  # or: for all the others, too
+        if opened and self.breaker.state is State.OPEN:
             log.warning(
-                "server %s of upstream %s is left alone for a while: %d failures in a row, the last: %s",
+                "server %s of upstream %s is left alone for a while%s: %d failures in a row, the last: %s",
                 self.url,
                 self.upstream.name,
+                "" if self.breaker.only is None else f" by {self.breaker.only}, whose requests alone it fails",
                 self.breaker.row,
                 detail,
             )

@@ -79,6 +79,42 @@ def test_a_reload_takes_its_state_over() -> None:
     assert (breaker.allows(109.0), breaker.allows(110.0)) == (False, True)
 
 
+def test_failures_of_one_client_alone_shut_out_that_client() -> None:
+    """Whoever else asks gets through, and does not count as the one that tries."""
+    breaker = Breaker(3, 10.0)
+    for _ in range(3):
+        breaker.failed(0.0, "mallory")
+    assert (breaker.state, breaker.only) == (State.OPEN, "mallory")
+    assert (breaker.allows(1.0), breaker.allows_to("mallory", 1.0)) == (False, False)
+    assert breaker.allows_to("alice", 1.0)
+    assert breaker.allows_to(None, 1.0)
+    breaker.answered()
+    assert not breaker.allows_to("mallory", 1.0), "an answer to alice says nothing of it"
+    breaker.failed(2.0, "alice")
+    assert not breaker.allows_to("alice", 2.0), "now it is the server"
+    assert breaker.allows_to("alice", 10.0)
+
+
+def test_failures_of_several_clients_or_of_connects_shut_out_everybody() -> None:
+    for clients in (("mallory", "alice", "mallory"), (None, "mallory", "mallory"), ("mallory", None, None)):
+        breaker = Breaker(3, 10.0)
+        for client in clients:
+            breaker.failed(0.0, client)
+        assert [breaker.allows_to(client, 1.0) for client in ("mallory", "alice", None)] == [False] * 3
+
+
+def test_after_an_answer_it_is_found_out_anew_whose_requests_fail() -> None:
+    breaker = Breaker(2, 10.0)
+    breaker.failed(0.0, "alice")
+    breaker.answered()
+    breaker.failed(0.0, "mallory")
+    breaker.failed(0.0, "mallory")
+    other = Breaker(2, 10.0)
+    other.take_over(breaker)
+    assert [each.allows_to("alice", 1.0) for each in (breaker, other)] == [True, True]
+    assert [each.allows_to("mallory", 1.0) for each in (breaker, other)] == [False, False]
+
+
 class AnyOrder(RuleBasedStateMachine):
     """Whatever happens, in whatever order."""
 
@@ -95,9 +131,9 @@ class AnyOrder(RuleBasedStateMachine):
     def an_answer_comes(self) -> None:
         self.breaker.answered()
 
-    @rule()
-    def a_request_fails(self) -> None:
-        self.breaker.failed(self.now)
+    @rule(client=st.sampled_from(["a", "b", None]))
+    def a_request_fails(self, client: str | None) -> None:
+        self.breaker.failed(self.now, client)
 
     @precondition(lambda self: self.breaker.state is not State.CLOSED and self.breaker.allows(self.now))
     @rule()
@@ -108,6 +144,12 @@ class AnyOrder(RuleBasedStateMachine):
     def it_is_never_shut_for_longer_than_it_says(self) -> None:
         assert self.breaker.left(self.now) <= 5.0
         assert self.breaker.allows(self.now + 5.0)
+
+    @invariant()
+    def whom_it_lets_through_at_all_it_lets_through_with_everybody(self) -> None:
+        allowed = [self.breaker.allows_to(client, self.now) for client in ("a", "b", None)]
+        assert allowed.count(False) in (0, 1, 3)
+        assert all(allowed) or not self.breaker.allows(self.now)
 
     @invariant()
     def closed_means_that_not_too_many_failed(self) -> None:

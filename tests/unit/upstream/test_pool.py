@@ -398,6 +398,25 @@ async def test_a_server_whose_breaker_is_open_is_passed_over(pool: Pool) -> None
     assert alive.url in detail
 
 
+async def test_who_fails_a_server_again_and_again_keeps_nobody_else_from_it(pool: Pool) -> None:
+    """Nor from waiting for it; the one that does is told why."""
+    pool.failures, pool.open_for = 2, PATIENCE
+    upstream = pool.upstream(max_connections=1)
+    (server,) = upstream.servers
+    connection = await borrowed(upstream)
+    waiting, other = Borrower(client="mallory"), Borrower(client="alice")
+    upstream.lend(waiting)
+    upstream.lend(other)
+    for _ in range(2):
+        server.failed("it said nothing", "mallory")
+    _, detail = await refused(upstream, Borrower(client="mallory"))
+    assert "2 failures in a row, all of requests of mallory, tried again in" in detail
+    connection.end()
+    assert (await got(other)).server is server
+    assert waiting.refused is not None
+    assert not server.may_be_asked, "what operators are shown"
+
+
 async def test_after_a_while_one_tries_it_and_an_answer_brings_it_back(pool: Pool) -> None:
     pool.failures = 1
     upstream = pool.upstream(max_connections=10)

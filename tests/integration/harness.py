@@ -247,7 +247,7 @@ def running_command(config: Tree, folder: Path, files: int | None = None) -> Ite
         )
     running = RunningCommand(folder, process, port, admin_port)
     try:
-        eventually(lambda: process.poll() is not None or _is_ready(running))
+        eventually(lambda: process.poll() is not None or _is_ready(running), 3 * PATIENCE)
         assert process.poll() is None, running.error_file.read_text()
         yield running
     finally:

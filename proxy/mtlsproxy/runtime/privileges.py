@@ -49,5 +49,12 @@ def process_of(user: str | None) -> dict[str, Any]:
 
 
 def unreadable(paths: Iterable[Path]) -> list[Path]:
-    """Those that are there and cannot be read by who we are now: a reload would fail on them."""
-    return [path for path in paths if path.exists() and not os.access(path, os.R_OK)]
+    """Those that are there and cannot be read by who we are now, their folder included: a reload would fail on them."""
+    return [path for path in paths if not os.access(path, os.R_OK) and not _is_missing(path)]
+
+
+def _is_missing(path: Path) -> bool:
+    try:
+        return not path.exists()
+    except PermissionError:
+        return False

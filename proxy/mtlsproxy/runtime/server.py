@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -379,6 +380,9 @@ def settle_down(loaded: LoadedConfig) -> None:
         become(user)
     except PrivilegeError as error:
         raise ConfigErrors([loaded.error("user", error.detail)]) from error
+    if closed := unreadable([Path(sys.executable), Path(os.__file__), Path(__file__)]):
+        detail = f"{user} cannot read {closed[0]}: Python and this program must be where {user} can run them"
+        raise ConfigErrors([loaded.error("user", detail)])
     if closed := unreadable(watched_paths(loaded.config, Path(loaded.document.file))):
         detail = f"{user} cannot read {closed[0]}, which a reload and a new worker need: change its owner or its group"
         raise ConfigErrors([loaded.error("user", detail)])

@@ -1,5 +1,6 @@
 """Trust of several workers: lists fetched once for all, sessions that resume at any of them."""
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -8,8 +9,9 @@ import pytest
 from tests.integration.certificates import Identity
 from tests.integration.clients import VERSIONS, client_context, tls
 from tests.integration.conftest import Material
-from tests.integration.harness import Tree
+from tests.integration.harness import Tree, eventually
 from tests.integration.live.conftest import crl
+from tests.integration.sources.conftest import points
 from tests.integration.sources.web import Web, running_web
 from tests.integration.workers.conftest import WORKERS, Run
 from tests.integration.workers.test_workers import MANY
@@ -62,3 +64,43 @@ def test_a_session_resumes_at_any_worker_and_is_judged_there(
     assert all(resumed), "whichever worker takes it"
     busy = [listener for listener in several.json("/api/status")["workers"] if listener["ready"]]
     assert len(busy) == WORKERS
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_session_outlives_the_worker_that_made_it(
+    config: Tree, run: Run, material: Material, alice: Identity, version: str
+) -> None:
+    """Its successor has the same ticket keys: sessions are the proxy's, not a process's."""
+    config["listeners"][0]["tls"]["session_resumption"] = True
+    several = run()
+    context = client_context(material.root, alice, VERSIONS[version])
+    with tls(several.port(), context) as connection:
+        assert connection.get().status == 200
+        session = connection.sock.session
+    for pid in several.pids:
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: several.series("worker_restarts_total").get(()) == WORKERS and len(several.pids) == WORKERS)
+    for _ in range(MANY // 4):
+        with tls(several.port(), context, "proxy.test", session) as connection:
+            assert connection.get().status == 200
+            assert connection.sock.session_reused
+
+
+def test_a_point_that_one_worker_has_fetched_counts_at_the_others_too(
+    config: Tree, run: Run, web: Web, material: Material
+) -> None:
+    """They hear of a list long after it came, when it is new to nobody else."""
+    web.give("/ca.crl", crl(material.ca, 1))
+    config["truststores"]["partners"]["revocation"] = {"mode": "hard_fail", "crl": {"distribution_points": True}}
+    config["truststores"]["partners"]["revocation"]["fetch"] = {"allowed_hosts": ["127.0.0.1"]}
+    client = material.client("pointed", extra=[points(web.url("/ca.crl"))])
+    several = run()
+    with several.connect(client) as connection:
+        assert connection.get().status == 200
+    several.process.send_signal(signal.SIGHUP)  # asks again: unchanged
+    eventually(lambda: len(web.asked) == 2)
+    eventually(lambda: sum(several.series("crl_refresh_total").values()) >= 2)
+    for _ in range(MANY // 2):
+        with several.connect(client) as connection:
+            assert connection.get().status == 200
+    assert len(web.asked) == 2, "for both workers"

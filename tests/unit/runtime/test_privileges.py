@@ -97,8 +97,13 @@ def test_files_that_a_reload_could_not_read_are_found(tmp_path: Path) -> None:
         file.write_text("")
         file.chmod(mode)
 
+    folder = tmp_path / "folder"
+    folder.mkdir(mode=0o700)
+    within = folder / "within"
+    within.write_text("")
+
     def act() -> None:
         become("nobody")
-        check(unreadable([closed, open_, missing]) == [closed])
+        check(unreadable([closed, open_, missing, within]) == [closed, within])
 
     assert in_child(act) == 0

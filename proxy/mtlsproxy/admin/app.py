@@ -118,12 +118,12 @@ class _Pages:
         return await asyncio.to_thread(json_answer, {"clients": clients})
 
     async def index(self, request: web.Request) -> web.Response:
-        page = await self._rendering.page("html", f"http://{request.host}")
+        page = await self._rendering.html(f"http://{request.host}")
         return web.Response(body=page, content_type="text/html", charset="utf-8")
 
     async def renewal(self, request: web.Request) -> web.Response:
         """For the page's script alone: nobody else should rely on how the page is made."""
-        page = await self._rendering.page("json", f"http://{request.host}")
+        page = await self._rendering.renewal(f"http://{request.host}")
         return web.Response(body=page, content_type="application/json")
 
 

@@ -9,6 +9,7 @@ is let go, to connect again and start from the state of then.
 """
 
 import asyncio
+import logging
 from collections import deque
 from http import HTTPStatus
 from typing import Any
@@ -29,6 +30,8 @@ LOOK_EVERY = 2.0
 _RETRY = b"retry: 3000\n\n"
 _GONE_WITHIN = 1.0
 """Seconds within which a subscriber that has left is noticed, whose place another may want."""
+
+log = logging.getLogger(__name__)
 
 
 class _Subscriber:
@@ -103,6 +106,7 @@ class Events:
     async def _welcome(self, subscriber: _Subscriber) -> None:
         if self._looking is None:
             self._looking = asyncio.get_running_loop().create_task(self._look())
+            self._looking.add_done_callback(self._looked)
         else:
             for message in self._told.values():
                 subscriber.tell(message)
@@ -123,6 +127,16 @@ class Events:
                 await asyncio.sleep(LOOK_EVERY)
         finally:
             end()
+
+    def _looked(self, task: asyncio.Task[None]) -> None:
+        """Whoever listens must not take silence for peace: if it failed, all are let go, to connect again."""
+        if task.cancelled() or task.exception() is None:
+            return
+        log.error("events: what is told of cannot be looked at", exc_info=task.exception())
+        self._looking = None
+        self._told = {}
+        for subscriber in self._subscribers:
+            subscriber.end()
 
     async def _status(self) -> dict[str, Any]:
         ready, reasons = await self._source.readiness(None)

@@ -13,8 +13,8 @@ from mtlsproxy.admin.source import StatusSource
 from mtlsproxy.admin.view import clients
 from mtlsproxy.admin.view.facts import Facts
 
-FRESH = 0.9
-"""Seconds that a rendering serves; the page's script asks once a second at most."""
+EVERY = 0.9
+"""Seconds between two renderings; the page's script asks once a second at most."""
 _REMEMBERED = 8
 """Renderings kept: one for each kind and name that the admin is called by."""
 
@@ -31,19 +31,31 @@ class Rendering:
         self._lock = asyncio.Lock()
         self._made: dict[tuple[Kind, str], tuple[float, bytes]] = {}
 
-    async def page(self, kind: Kind, url: str) -> bytes:
-        """As HTML, or as the page's script takes it. url: of the admin, as who asks calls it."""
+    async def html(self, url: str) -> bytes:
+        """The document, which may be a second old. url: of the admin, as who asks calls it."""
+        began, made = self._made.get(("html", url), (-EVERY, b""))
+        return made if self._now() - began < EVERY else await self._make("html", url)
+
+    async def renewal(self, url: str) -> bytes:
+        """What the page's script asks for when something has happened: never older than the question, for which it
+        may have to wait a moment. Whoever else has asked meanwhile gets the same."""
+        asked = self._now()
         async with self._lock:
-            at, made = self._made.get((kind, url), (0.0, b""))
-            if made and self._now() - at < FRESH:
+            began, made = self._made.get(("json", url), (-EVERY, b""))
+            if began >= asked:
                 return made
-            facts = await self._facts(url)
-            # The text of hundreds of rows takes longer than a request may wait: only the copying is done here.
-            made = await asyncio.to_thread(_render, kind, facts)
-            if len(self._made) >= _REMEMBERED:
-                self._made.clear()
-            self._made[kind, url] = (self._now(), made)
-            return made
+            await asyncio.sleep(began + EVERY - self._now())
+            return await self._make("json", url)
+
+    async def _make(self, kind: Kind, url: str) -> bytes:
+        began = self._now()
+        facts = await self._facts(url)
+        # The text of hundreds of rows takes longer than a request may wait: only the copying is done here.
+        made = await asyncio.to_thread(_render, kind, facts)
+        if len(self._made) >= _REMEMBERED:
+            self._made.clear()
+        self._made[kind, url] = (began, made)
+        return made
 
     async def _facts(self, url: str) -> Facts:
         source = self._source

@@ -32,7 +32,7 @@ def traffic_of(series: Mapping[str, Series]) -> dict[str, Any]:
     for (_, _, _, code, _), value in _numbers(series, "requests_total"):
         requests[f"{code[:1]}xx"] += value
     for (_, _, reason, enforced), value in _numbers(series, "rejections_total"):
-        (refusals if enforced == "true" else let_pass)[reason] += value
+        (refusals if enforced == "true" else let_pass)[str(reason)] += value  # a Reason is no plain key
     return {
         "requests": dict(sorted(requests.items())),
         "refusals": dict(refusals.most_common()),

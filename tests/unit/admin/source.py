@@ -72,6 +72,7 @@ class Source:
         self.watching: list[OnEvent] = []
         self.refused: list[dict[str, Any]] = [refusal(subject="CN=<script>alert(1)</script>")]
         self.asked: Counter[str] = Counter()
+        self.failure: Exception | None = None
 
     async def readings(self) -> Sequence[Reading]:
         return read(self.metrics)
@@ -99,6 +100,8 @@ class Source:
         return self.known[:limit]
 
     async def traffic(self) -> dict[str, Any]:
+        if self.failure is not None:
+            raise self.failure
         return traffic_of({family.name: family.read() for family in counted(self.metrics)})
 
     async def watch(self, on_event: OnEvent) -> Callable[[], None]:

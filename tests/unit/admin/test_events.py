@@ -149,6 +149,20 @@ async def test_subscribers_do_not_hold_up_the_end(site: Site) -> None:
                 await listener.next()
 
 
+async def test_when_nothing_can_be_looked_at_nobody_takes_silence_for_peace(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with listening(site) as listener:
+        await listener.until("traffic")
+        site.source.failure = RuntimeError("out of order")
+        with pytest.raises(EOFError):
+            await listener.until("end")
+    assert "out of order" in caplog.text
+    site.source.failure = None
+    async with listening(site) as listener:
+        await listener.until("traffic")
+
+
 async def test_head_is_not_answered_for_ever(site: Site) -> None:
     response, _ = await site.get("/api/events", method="HEAD")
     assert response.status == 405

@@ -160,6 +160,30 @@ def test_settings_that_a_log_says_nothing_of_are_noted(log: Path, routed: Tree, 
     assert ["truststore partners: extended_key_usage changed" in note for note in said["notes"]] == [True]
 
 
+def test_a_running_proxy_tells_who_used_which_route_and_whom_it_refused(
+    routed: Tree, start: Start, material: Material, write: Write
+) -> None:
+    proxy = start(routed)
+    _ask(proxy, material, material.client(), "/orders/1", "/admin")
+    where = ("--admin", f"http://127.0.0.1:{proxy.admin_port}")
+    status, said = planned(write(routed), *where)
+    assert (status, said["changes"], said["replayed"]) == (0, [], 2), "a client, and a refusal"
+    new = copy.deepcopy(routed)
+    new["routes"][0]["allow"] = [{"common_name": "alice"}]
+    new["routes"][1]["allow"] = [{"dns": "bob.clients.test"}]
+    status, said = planned(write(new), *where)
+    assert (status, kinds(said)) == (
+        1,
+        [
+            ("loses", "alice.clients.test", "orders", "orders", 0),
+            ("gains", "alice.clients.test", "admin", "admin", 1),
+        ],
+    )
+    assert "loses alice.clients.test\n" in plan(write(new), *where).output
+    del new["routes"][1]
+    assert "there is no route orders" in planned(write(new), *where)[1]["changes"][0]["detail"]
+
+
 LINE: Tree = {
     "time": "2030-01-01T00:00:00.000Z", "listener": "internal", "subject": "CN=alice", "issuer": "CN=CA",
     "serial": "0A",

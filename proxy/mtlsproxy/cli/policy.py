@@ -87,6 +87,31 @@ class Policy:
     ) -> Answer:
         """To a client that these truststores have verified."""
         vouching = [name for name in listener.client_auth.truststores if name in vouched]
+        if (shut_out := self._shut_out(client, vouching, vouched, listener, at)) is not None:
+            return shut_out
+        found = self.find(asked, listener)
+        if isinstance(found, Miss):
+            return Answer(listener.name, None, found.reason, found.check.seen)
+        return _answer(listener.name, found.name, decide(found, client, vouching))
+
+    def answer_route(self, client: Client, vouched: Sequence[str], name: str, at: datetime) -> Answer:
+        """As `answer`, of a route on whatever listener the client may use it; by its name, whatever it matches."""
+        found = Answer("", None, Reason.NO_ROUTE, f"there is no route {name}")
+        for listener in self.config.listeners:
+            route = next((each for each in compiled(self.config, listener) if each.name == name), None)
+            if route is not None:
+                vouching = [each for each in listener.client_auth.truststores if each in vouched]
+                found = self._shut_out(client, vouching, vouched, listener, at) or _answer(
+                    listener.name, name, decide(route, client, vouching)
+                )
+            if found.allowed:
+                break
+        return found
+
+    def _shut_out(
+        self, client: Client, vouching: Sequence[str], vouched: Sequence[str], listener: Listener, at: datetime
+    ) -> Answer | None:
+        """Before any route is asked."""
         if not vouching:
             detail = f"listener {listener.name} takes no clients of {' or '.join(vouched) or 'any truststore'}"
             return Answer(listener.name, None, Reason.UNTRUSTED_ISSUER, detail)
@@ -94,10 +119,7 @@ class Policy:
             denied = self._denies[name].check(client, at) if name in self._denies else None
             if denied is not None and denied.result is Result.FAIL:
                 return Answer(listener.name, None, Reason.DENIED, f"truststore {name}: {denied.seen}")
-        found = self.find(asked, listener)
-        if isinstance(found, Miss):
-            return Answer(listener.name, None, found.reason, found.check.seen)
-        return _answer(listener.name, found.name, decide(found, client, vouching))
+        return None
 
     def _router(self, listener: Listener) -> Router:
         router = self._routers.get(listener.name)

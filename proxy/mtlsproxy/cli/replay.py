@@ -5,7 +5,7 @@ A log has names, not certificates. What cannot be told from it is counted as tha
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Literal
@@ -28,6 +28,9 @@ _REPLACED = "\ufffd"
 _NOT_LOGGED = ("spki_sha256", "policy_oid")
 """Of matchers: what no log line has."""
 
+_HANGS = f"entries by {' or '.join(_NOT_LOGGED)}, which is not known of them"
+_UNKNOWN = "names that are written in no known way"
+
 Said = Mapping[str, Any]
 Kind = Literal["loses", "gains", "moves"]
 
@@ -42,7 +45,7 @@ class Caller:
 
     description: Description
     principal: str | None
-    truststore: str
+    truststores: tuple[str, ...]
     listener: str
 
     @property
@@ -59,7 +62,7 @@ class Change:
     identity: str
     subject: str
     issuer: str
-    truststore: str
+    truststores: tuple[str, ...]
     listener: str
     before: str | None
     after: str | None
@@ -117,6 +120,24 @@ class Replay:
                 weight.last = str(said["time"])
                 weight.example = f"{request.method} {request.host}{said['path']}"
 
+    def add_client(self, said: Said) -> None:
+        """One of `/api/clients`: of the routes that it has used, which would it still be let through?"""
+        self.lines += 1
+        try:
+            caller = _caller({**said, "listener": "", "principal": said.get("identity")})
+            if said.get("truststores"):
+                caller = replace(caller, truststores=tuple(said["truststores"]))
+            answers = [(name, self._new.answer_route(caller, name)) for name in said.get("routes", ())]
+        except CannotTell as why:
+            self.cannot_tell[str(why)] += 1
+            return
+        self.replayed += 1
+        self.callers.add(caller.identity)
+        for name, answer in answers:
+            change = self._change(caller, _Before(True, name, None, ""), answer)
+            if change is not None:
+                self.changes[replace(change, listener=answer.listener)] = Weight(0, str(said.get("last_seen")), "")
+
     def _before(self, said: Said, caller: Caller, request: Request) -> _Before:
         if self._current is not None:
             answer = self._current.answer(caller, request)
@@ -142,7 +163,7 @@ class Replay:
             return None
         what = caller.description
         return Change(
-            kind, caller.identity, what.subject, what.issuer, caller.truststore, caller.listener,
+            kind, caller.identity, what.subject, what.issuer, caller.truststores, caller.listener,
             before.route, after.route, reason, detail,
         )  # fmt: skip
 
@@ -158,7 +179,7 @@ def _caller(said: Said) -> Caller:
     if _CUT in (subject[-1:], issuer[-1:], *sans[-1:]):
         raise CannotTell("names too long for the log")
     description = Description(subject, issuer, serial, fingerprint, "", tuple(map(str, sans)))
-    return Caller(description, said.get("principal"), truststore, str(said.get("listener")))
+    return Caller(description, said.get("principal"), (truststore,), str(said.get("listener")))
 
 
 def _request(said: Said) -> Request:
@@ -199,13 +220,21 @@ class _Asked:
         """Or why it cannot be told."""
         client, listener = _client(caller.description), self._listeners.get(caller.listener)
         if client is None:
-            return "names that are written in no known way"
+            return _UNKNOWN
         if listener is None:
             detail = f"there is no listener {caller.listener}"
             return Answer(caller.listener, None, Reason.NO_ROUTE, detail)
-        answer = self._site.policy.answer(client, (caller.truststore,), request, listener, self._at)
-        if self._doubts.about(answer, caller.truststore, client):
-            return f"entries by {' or '.join(_NOT_LOGGED)}, which the log does not have"
+        answer = self._site.policy.answer(client, caller.truststores, request, listener, self._at)
+        return _HANGS if self._doubts.about(answer, caller.truststores, client) else answer
+
+    def answer_route(self, caller: Caller, route: str) -> Answer:
+        """Raises CannotTell."""
+        client = _client(caller.description)
+        if client is None:
+            raise CannotTell(_UNKNOWN)
+        answer = self._site.policy.answer_route(client, caller.truststores, route, self._at)
+        if self._doubts.about(answer, caller.truststores, client):
+            raise CannotTell(_HANGS)
         return answer
 
 
@@ -219,10 +248,11 @@ class _Doubts:
         self._deny = {route.name: _known_parts(route.deny, Use.DENY) for route in config.routes}
         self._stores = {name: _known_parts(store.deny, Use.DENY) for name, store in config.truststores.items()}
 
-    def about(self, answer: Answer, truststore: str, client: Client) -> bool:
+    def about(self, answer: Answer, truststores: Sequence[str], client: Client) -> bool:
         if answer.reason is Reason.DENIED:
             return False
-        denying = (*self._stores.get(truststore, ()), *self._deny.get(answer.route or "", ()))
+        of_stores = (part for name in truststores for part in self._stores.get(name, ()))
+        denying = (*of_stores, *self._deny.get(answer.route or "", ()))
         if _any_matches(denying, client):
             return True
         return answer.reason is Reason.NOT_ALLOWED and _any_matches(self._allow.get(answer.route or "", ()), client)

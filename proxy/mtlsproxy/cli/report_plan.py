@@ -30,10 +30,11 @@ def print_plan(replay: Replay, notes: Sequence[str], output_format: str) -> None
 
 
 def _change(change: Change, weight: Weight) -> Tree:
-    head = line((change.kind, _STYLES[change.kind]), (change.identity, "bold"), (f"{weight.count} requests", "dim"))
+    often = f"{weight.count} requests" if weight.count else ""
+    head = line((change.kind, _STYLES[change.kind]), (change.identity, "bold"), (often, "dim"))
     rows = [
-        line(("who", "dim"), f"{change.subject}, of {change.issuer}, by truststore {change.truststore}"),
-        line(("where", "dim"), f"listener {change.listener}, {_routes(change)}"),
+        line(("who", "dim"), f"{change.subject}, of {change.issuer}, by truststore {' or '.join(change.truststores)}"),
+        line(("where", "dim"), f"listener {change.listener}," if change.listener else "", _routes(change)),
     ]
     if change.reason is not None:
         when = "would be" if change.kind == "loses" else "was"
@@ -69,7 +70,7 @@ def _as_json(replay: Replay, changes: Sequence[tuple[Change, Weight]], notes: Se
                 "identity": change.identity,
                 "subject": change.subject,
                 "issuer": change.issuer,
-                "truststore": change.truststore,
+                "truststores": list(change.truststores),
                 "listener": change.listener,
                 "route_before": change.before,
                 "route_after": change.after,

@@ -19,7 +19,7 @@ from mtlsproxy.identity.client import client_of, principal_of
 from mtlsproxy.reasons import Reason
 from mtlsproxy.runtime.chains import Chains
 from mtlsproxy.runtime.snapshot import ListenerSnapshot
-from mtlsproxy.telemetry.access_log import AccessEntry, AccessLog, connection_fragment, shortened
+from mtlsproxy.telemetry.access_log import AccessEntry, AccessLog, connection_fragment, shortened, shortened_list
 from mtlsproxy.telemetry.clients import Clients, KnownClient
 from mtlsproxy.telemetry.families import Cell
 from mtlsproxy.telemetry.metrics import Metrics
@@ -310,6 +310,8 @@ class ListenerRuntime:
             not_after=leaf.not_after,
             first_seen=now,
             last_seen=now,
+            san=tuple(shortened_list([f"{kind}:{name}" for kind, name in client.sans])),
+            truststores=verdict.truststores,
         )
 
     def _note_accepted(self, verdict: Verdict) -> None:

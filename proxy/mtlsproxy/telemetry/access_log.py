@@ -99,7 +99,7 @@ def connection_fragment(
             "issuer": None if issuer is None else shortened(issuer),
             "serial": serial,
             "fingerprint": fingerprint,
-            "san": None if san is None else _fewer(san),
+            "san": None if san is None else shortened_list(san),
             "truststore": truststore,
             "principal": principal,
         }
@@ -111,7 +111,8 @@ def shortened(name: str) -> str:
     return name if len(name) <= MAX_NAME else name[:MAX_NAME] + "…"
 
 
-def _fewer(san: Sequence[str]) -> list[str]:
+def shortened_list(san: Sequence[str]) -> list[str]:
+    """At most MAX_SAN characters in all, then an ellipsis."""
     kept: list[str] = []
     room = MAX_SAN
     for name in san:

@@ -38,6 +38,10 @@ class KnownClient:
     open: int = 0
     routes: dict[str, None] = field(default_factory=dict)
     more_routes: bool = False
+    san: tuple[str, ...] = ()
+    """As in logs, `URI:spiffe://a/b`, and cut short as there."""
+    truststores: tuple[str, ...] = ()
+    """All that vouched."""
 
     def used(self, route: str) -> None:
         if route in self.routes:
@@ -123,6 +127,8 @@ def _as_dict(known: KnownClient, now: float) -> dict[str, Any]:
         "serial": known.serial,
         "fingerprint": known.fingerprint,
         "truststore": known.truststore,
+        "san": known.san,
+        "truststores": known.truststores,
         "not_after": timestamp(known.not_after.timestamp()),
         "first_seen": timestamp(known.first_seen),
         "last_seen": timestamp(now if known.open else known.last_seen),

@@ -26,6 +26,8 @@ def arrive(clients: Clients, name: str, clock: Clock) -> KnownClient:
             not_after=datetime(2031, 1, 1, tzinfo=UTC),
             first_seen=clock.now,
             last_seen=clock.now,
+            san=("DNS:alice.example",),
+            truststores=("partners", "staff"),
         )
 
     return clients.arrived(name, describe)
@@ -54,6 +56,8 @@ def test_a_client_is_one_entry_however_often_it_comes() -> None:
         "serial": "0A",
         "fingerprint": "alice",
         "truststore": "partners",
+        "san": ("DNS:alice.example",),
+        "truststores": ("partners", "staff"),
         "not_after": "2031-01-01T00:00:00.000Z",
         "first_seen": "2030-03-17T17:46:40.000Z",
         "last_seen": "2030-03-17T17:46:55.000Z",

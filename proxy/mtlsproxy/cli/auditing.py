@@ -160,8 +160,9 @@ def print_record(said: Said, output_format: str) -> None:
 def _who(said: Said) -> str:
     address = said.get("client_ip")
     named = said.get("principal") or said.get("subject") or said.get("by")
-    at = f" at {address}" if address else ""
-    return f"{named or 'nobody with a certificate' if address else named or said.get('writer') or '-'}{at}"
+    if address:
+        return f"{named or 'no certificate'} at {address}"
+    return str(named or said.get("writer") or "-")
 
 
 def _refusal(said: Said) -> str:

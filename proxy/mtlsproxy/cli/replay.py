@@ -175,7 +175,10 @@ def _caller(said: Said) -> Caller:
     truststore = said.get("truststore")
     if not isinstance(truststore, str):
         raise CannotTell(f"refused by verification ({said.get('reason')}), which needs the certificate: explain --cert")
-    sans, issuer, serial = said.get("san") or [], str(said.get("issuer") or ""), str(said.get("serial") or "")
+    sans = said.get("san")
+    if not isinstance(sans, list):
+        raise CannotTell("no list of alternative names, as from an earlier version's admin")
+    issuer, serial = str(said.get("issuer") or ""), str(said.get("serial") or "")
     if _CUT in (subject[-1:], issuer[-1:], *sans[-1:]):
         raise CannotTell("names too long for the log")
     description = Description(subject, issuer, serial, fingerprint, "", tuple(map(str, sans)))

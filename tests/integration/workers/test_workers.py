@@ -1,8 +1,11 @@
 """Several workers are one proxy: what is counted, denied, reloaded and refused at one holds at all."""
 
+import json
 import os
 import signal
 import urllib.error
+import urllib.request
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -180,3 +183,31 @@ def test_a_refusal_is_found_by_its_id_and_a_client_is_one_wherever_it_met_them(
         assert several.json(f"/api/rejections/{ident}")["request_id"] == ident
     with pytest.raises(urllib.error.HTTPError, match="404"):
         several.json("/api/rejections/nobody")
+
+
+def test_who_watches_is_told_of_refusals_at_any_worker_and_at_the_one_that_takes_a_place(several: Several) -> None:
+    def refuse() -> None:
+        with pytest.raises((OSError, EOFError)), several.connect(several.material.dev_client("stranger")) as connection:
+            connection.get()
+
+    told: Counter[str] = Counter()
+    with urllib.request.urlopen(f"http://127.0.0.1:{several.admin_port}/api/events", timeout=PATIENCE) as answer:
+
+        def listen(count: int) -> None:
+            while told["refusals"] < count:
+                line = answer.readline().decode()
+                if line.startswith("data: ") and "refusals" in (event := json.loads(line[6:])) and "more" in event:
+                    told["refusals"] += len(event["refusals"]) + event["more"]
+
+        while not answer.readline().startswith(b"event: traffic"):
+            pass
+        for _ in range(MANY // 4):
+            refuse()
+        listen(MANY // 4)
+        before = several.pids
+        os.kill(before[0], signal.SIGKILL)
+        eventually(lambda: len(several.pids) == WORKERS and before[0] not in several.pids)
+        for _ in range(MANY // 4):
+            refuse()
+        listen(MANY // 2)
+    assert told["refusals"] == MANY // 2

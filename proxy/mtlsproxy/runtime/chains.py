@@ -13,14 +13,15 @@ class Chains:
     def __init__(self) -> None:
         self._chains: dict[bytes, tuple[bytes, ...]] = {}
 
-    def remember(self, presented: tuple[bytes, ...]) -> None:
-        """presented: of an accepted full handshake, leaf first."""
+    def remember(self, presented: tuple[bytes, ...]) -> bool:
+        """presented: of an accepted full handshake, leaf first. Whether it was not known."""
         if len(presented) < 2 or sum(map(len, presented)) > MAX_CHAIN_BYTES:
-            return
-        self._chains.pop(presented[0], None)
+            return False
+        before = self._chains.pop(presented[0], None)
         self._chains[presented[0]] = presented
         if len(self._chains) > MAX_CHAINS:
             del self._chains[next(iter(self._chains))]
+        return before != presented
 
     def restore(self, presented: tuple[bytes, ...]) -> tuple[bytes, ...]:
         """The chain of a resumed session's leaf; the leaf alone where it is not known."""

@@ -7,6 +7,7 @@ import heapq
 import logging
 import socket
 import time
+from collections.abc import Callable
 
 from mtlsproxy.config.model import Listener
 from mtlsproxy.config.networks import Networks
@@ -57,6 +58,9 @@ _REVOCATION_RESULTS = {
     Reason.REVOCATION_UNKNOWN: "unknown",
 }
 
+ShareChain = Callable[[str, tuple[bytes, ...]], None]
+"""Of a listener's name, and a chain as DER, leaf first."""
+
 log = logging.getLogger(__name__)
 
 
@@ -74,10 +78,13 @@ class ListenerRuntime:
         refusals: RefusalLog,
         clients: Clients,
         resolve: Resolve,
+        share_chain: ShareChain,
         processes: int = 1,
     ) -> None:
-        """processes: that serve this listener together, and share its limits."""
+        """share_chain: tells the others of a chain that is new here. processes: that serve this listener together, and
+        share its limits."""
         self._processes = processes
+        self._share_chain = share_chain
         self.config = config
         self.snapshot = snapshot
         self._metrics = metrics
@@ -195,6 +202,10 @@ class ListenerRuntime:
         for connection in list(self.service.connections):
             connection.kill()
 
+    def learn(self, presented: tuple[bytes, ...]) -> None:
+        """The chain of a client that another process has accepted: its session may be resumed here."""
+        self._chains.remember(presented)
+
     def listen(self, sock: socket.socket) -> None:
         address = sock.getsockname()
         self.addresses.append((address[0], address[1]))
@@ -226,8 +237,9 @@ class ListenerRuntime:
         if verdict.reason is None:
             self._ok[connection.version].value += 1
             self._note_accepted(verdict)
-            if connection.context.resumable and not connection.resumed:
-                self._chains.remember(connection.presented)
+            full = connection.context.resumable and not connection.resumed
+            if full and self._chains.remember(connection.presented):
+                self._share_chain(self.config.name, connection.presented)
         else:
             self._handshake(verdict.reason, connection.version).value += 1
         self._count_revocation(verdict)

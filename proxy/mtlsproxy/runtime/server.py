@@ -28,7 +28,7 @@ from mtlsproxy.runtime.descriptors import make_room
 from mtlsproxy.runtime.feeds import Feeds
 from mtlsproxy.runtime.gauges import show_build, show_material
 from mtlsproxy.runtime.judging import Judge
-from mtlsproxy.runtime.listener import ListenerRuntime
+from mtlsproxy.runtime.listener import ListenerRuntime, ShareChain
 from mtlsproxy.runtime.material import Material
 from mtlsproxy.runtime.pools import Pools
 from mtlsproxy.runtime.privileges import PrivilegeError, become, unreadable
@@ -65,8 +65,8 @@ class Surroundings:
 
     bind: a bound socket for each of some listeners, all or none (ConfigErrors). read_config: of a file, in a thread
     (ConfigErrors). agree: returns when the others can put the same in force, too (else ConfigErrors). watches: whether
-    files are looked at, and not only reloaded when somebody says so. processes: among which a listener's limits are
-    divided.
+    files are looked at, and not only reloaded when somebody says so. share_chain: tells the others of a client's chain,
+    whose session may be resumed there. processes: among which a listener's limits are divided.
     """
 
     bind: Callable[[LoadedConfig, Iterable[str]], dict[str, socket.socket]] = bind_listeners
@@ -75,6 +75,7 @@ class Surroundings:
     make_fetch_client: Callable[[Path], FetchClient] = FetchClient
     secret: bytes = field(default_factory=lambda: os.urandom(SECRET_SIZE))
     watches: bool = True
+    share_chain: ShareChain = lambda listener, chain: None
     processes: int = 1
     notifier: Notifier = field(default_factory=lambda: Notifier({}, 0))
     lock: int | None = None
@@ -216,6 +217,7 @@ class Proxy:
             self.logs.refusals,
             self.clients,
             self.feeds.resolve,
+            self.surroundings.share_chain,
             self.surroundings.processes,
         )
 

@@ -2,6 +2,7 @@
 
 To a worker: start, ping, stop, hurry, reload, decide, cover, uncover, refresh, reopen, denials, fetched, helper_ended,
 watch, unwatch, and questions of the admin's. From it: ready, leaving, pong, failed, answer, event, fetch, kill_helper.
+From each to the others: chain.
 """
 
 import asyncio

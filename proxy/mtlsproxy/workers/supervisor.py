@@ -179,6 +179,10 @@ class Supervisor:
     def _on_message(self, worker: Worker, message: Message) -> None:
         if message["op"] == "kill_helper":
             self._relay.kill()
+        elif message["op"] == "chain":
+            for other in self.crew.ready:
+                if other is not worker:
+                    other.send(message)
         elif message["op"] == "event":
             self._overview.heard(message["event"])
         elif message["op"] == "fetch":

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -90,6 +91,7 @@ class Work:
             read_config=self._read_config,
             make_fetch_client=self._fetch_client,
             agree=self._agree,
+            share_chain=self._share_chain,
             secret=bytes.fromhex(order["secret"]),
             watches=False,
             processes=order["processes"],
@@ -174,6 +176,9 @@ class Work:
         self._link = RemoteLink(self._channel.send, folder, client)
         return self._link
 
+    def _share_chain(self, listener: str, chain: tuple[bytes, ...]) -> None:
+        self._channel.send({"op": "chain", "listener": listener, "chain": [b64encode(each).decode() for each in chain]})
+
     def _cover(self, number: int, names: list[str], descriptors: list[int]) -> None:
         """Take connections from the queues of a worker that is not there, too."""
         queues = [socket.socket(fileno=descriptor) for descriptor in descriptors]
@@ -225,6 +230,9 @@ class Work:
     def _obey(self, message: Message, descriptors: list[int]) -> None:
         """Orders and questions to one that serves."""
         match message["op"]:
+            case "chain":
+                if (listener := self._proxy.listeners.get(message["listener"])) is not None:
+                    listener.learn(tuple(map(b64decode, message["chain"])))
             case "hurry":
                 self._stop.set()
                 self._proxy.hurry()

@@ -104,3 +104,29 @@ def test_a_point_that_one_worker_has_fetched_counts_at_the_others_too(
         with several.connect(client) as connection:
             assert connection.get().status == 200
     assert len(web.asked) == 2, "for both workers"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_chain_of_a_session_is_known_at_all_but_those_that_came_later(
+    config: Tree, run: Run, material: Material, version: str
+) -> None:
+    """A session has its leaf alone. Who has not seen what led to its issuer asks for a full handshake."""
+    config["listeners"][0]["tls"]["session_resumption"] = True
+    config["truststores"]["partners"]["trust_anchors"] = [str(material.root)]
+    several = run()
+    context = client_context(material.root, material.dev_client(f"chained-{version}"), VERSIONS[version])
+    with tls(several.port(), context) as connection:
+        assert connection.get().status == 200
+        session = connection.sock.session
+    eventually(lambda: sum(several.series("handshakes_total").values()) == 1)
+    for _ in range(MANY // 2):
+        with tls(several.port(), context, "proxy.test", session) as connection:
+            assert connection.get().status == 200
+            assert connection.sock.session_reused
+    for pid in several.pids:
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: several.series("worker_restarts_total").get(()) == WORKERS and len(several.pids) == WORKERS)
+    with pytest.raises((OSError, EOFError)), tls(several.port(), context, "proxy.test", session) as connection:
+        connection.get()
+    with tls(several.port(), context) as connection:
+        assert connection.get().status == 200

@@ -158,13 +158,16 @@ class ClientConnection(ABC):
         return judge_request(exchange.head, standing.visitor, standing.rules, self._served, 0)
 
     def _last_answer_is_over(self) -> None:
+        if self._exchange is None:
+            return
         refusal = self._judgement_of_now()
         if not isinstance(refusal, Refusal):
-            return  # it passes again: its answer may end in peace
+            self.ending = False  # it passes again: its answer may end in peace, unless that changes once more
+            return
         if self._tunnel is not None:
             self._refuser.told = True
             self._tunnel.end(refusal.reason, refusal.detail)
-        elif self._exchange is not None:
+        else:
             self._abandon(refusal.reason, refusal.detail)
 
     def trust_changed(self) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import ssl
 from collections.abc import Iterator
 
 import pytest
@@ -50,7 +51,7 @@ def fingerprint(who: Identity) -> str:
 
 def cut_off(connection: Connection) -> bool:
     """Whether it ended, in whatever way, without a further byte."""
-    with contextlib.suppress(EOFError, OSError):
+    with contextlib.suppress(EOFError, ConnectionError, ssl.SSLEOFError):
         connection.exactly(1)
         return False
     return True
@@ -80,6 +81,53 @@ def test_a_websocket_ends_when_its_route_lets_the_client_in_no_more(
         assert cut_off(hers)
         assert passes(his, his_peer)
     assert any(line["reason"] == "denied" for line in live.proxy.rejections())
+
+
+def test_who_was_shut_out_for_a_moment_before_it_stood_can_be_shut_out_of_it(
+    live: Live, by_hand: Listening, alice: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list that was late, say, while the server made up its mind."""
+    monkeypatch.setattr(client, "LAST_ANSWER", 3600)
+    with live.connect(alice) as hers:
+        hers.send(request("/", *ASKS))
+        peer = by_hand.accept()
+        peer.head()
+        for denied in ([{"fingerprint_sha256": fingerprint(alice)}], []):
+            with live.reloaded():
+                live.deny_in_file(*denied)
+        peer.send(AGREES)
+        assert hers.response().status == 101
+        (connection,) = live.proxy.proxy.listeners["internal"].service.connections
+        live.proxy.call(connection._last_answer_is_over)  # its time comes
+        assert passes(hers, peer)
+        live.deny_in_file({"fingerprint_sha256": fingerprint(alice)})
+        assert cut_off(hers)
+        assert peer.rest() == b""
+
+
+def test_an_endless_answer_of_who_passes_again_ends_when_it_does_not(
+    live: Live, by_hand: Listening, alice: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "LAST_ANSWER", 3600)
+    event = b"data: a\n\n"
+    with live.connect(alice) as hers:
+        hers.send(request("/events"))
+        peer = by_hand.accept()
+        peer.answer(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + event)
+        hers.until(event)
+        (connection,) = live.proxy.proxy.listeners["internal"].service.connections
+        with live.reloaded():
+            live.deny_in_file({"fingerprint_sha256": fingerprint(alice)})
+        eventually(lambda: live.proxy.call(lambda: connection.ending))
+        with live.reloaded():
+            live.deny_in_file()
+        live.proxy.call(connection._last_answer_is_over)  # its time comes
+        peer.send(event)
+        hers.until(event)
+        monkeypatch.setattr(client, "LAST_ANSWER", 0.1)
+        live.deny_in_file({"fingerprint_sha256": fingerprint(alice)})
+        with pytest.raises((EOFError, ConnectionError, ssl.SSLEOFError)):
+            hers.until(b"never")
 
 
 def test_an_endless_answer_ends_a_while_after_its_client_was_shut_out(

@@ -18,6 +18,8 @@ MAX_QUEUED_BYTES = 8 * 1024 * 1024
 """What a slow sink may hold back: a second or two of lines at full load, and a bound on memory."""
 
 _POLL_MILLISECONDS = 1000
+_NOTES = 65536  # octets of a lock file, one for a pipe: what its last line is
+_WHOLE, _TORN = b"\0", b"\1"
 _FILE_MODE = 0o640
 # O_NONBLOCK: a FIFO without a reader is an error at start instead of a start that hangs; regular files ignore it.
 _FILE_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
@@ -40,8 +42,8 @@ class Sink:
     """A file (opened for appending, made with mode 0640) or an inherited descriptor (stdout, stderr: never closed).
 
     lock: a file that several processes lock while they write to one pipe: the kernel would mix lines that are longer
-    than PIPE_BUF (regular files it appends to whole). Raises OSError when the file cannot be opened. Make it in the
-    process that writes: threads do not survive a fork.
+    than PIPE_BUF (regular files it appends to whole). It notes who is writing: one that is killed leaves half a line.
+    Raises OSError when the file cannot be opened. Make it in the process that writes: threads do not survive a fork.
     """
 
     def __init__(
@@ -141,7 +143,13 @@ class Sink:
             return
         fcntl.lockf(self._lock_file, fcntl.LOCK_EX)
         try:
-            yield
+            place = os.fstat(self._descriptor).st_ino % _NOTES
+            self._torn = os.pread(self._lock_file, 1, place) == _TORN
+            os.pwrite(self._lock_file, _TORN, place)
+            try:
+                yield
+            finally:
+                os.pwrite(self._lock_file, _TORN if self._torn else _WHOLE, place)
         finally:
             fcntl.lockf(self._lock_file, fcntl.LOCK_UN)
 

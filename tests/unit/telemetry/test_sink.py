@@ -185,3 +185,30 @@ def test_closing_twice_is_fine_and_an_inherited_descriptor_stays_open(pipe: tupl
     assert not sink.submit(b"late\n")
     assert sink.dropped() == 1
     os.fstat(write)
+
+
+def test_half_a_line_of_a_process_that_was_killed_is_continued_by_nobody(pipe: tuple[int, int]) -> None:
+    """Several processes write to one pipe; one is killed while the pipe is full."""
+    read, write = pipe
+    lock = os.memfd_create("lock")
+    says = (
+        f"from mtlsproxy.telemetry.sink import Sink; sink = Sink({write}, 'access', lock={lock});"
+        "sink.submit(b'a' * 10_000 + b'\\n'); sink.close(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", says], pass_fds=(write, lock)) as other:
+        assert os.read(read, 1) == b"a"  # under way
+        other.kill()
+    sink = Sink(write, "access", lock=lock)
+    assert sink.submit(b"next\n")
+    data = b""
+    while not data.endswith(b"next\n"):
+        data += os.read(read, 4096)
+    assert sink.submit(b"last\n")
+    assert sink.close(LONG)
+    os.close(write)
+    while more := os.read(read, 4096):
+        data += more
+    first, *others = data.split(b"\n")
+    assert first.strip(b"a") == b""
+    assert others == [b"next", b"last", b""]
+    os.close(lock)

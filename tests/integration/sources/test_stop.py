@@ -16,7 +16,7 @@ def test_who_comes_while_the_proxy_waits_to_stop_is_still_judged(
     run: Run, tree: Tree, ca: Ca, revocation: Tree, server: Web, kind: str
 ) -> None:
     """shutdown.delay: it keeps accepting while /readyz already fails."""
-    tree["shutdown"] = {"delay": "3s", "drain": "200ms"}
+    tree["shutdown"] = {"delay": "60s", "drain": "200ms"}
     ca.answer_at(server, "/ocsp")
     server.give("/ca.crl", ca.crl())
     if kind == "ocsp":
@@ -30,6 +30,8 @@ def test_who_comes_while_the_proxy_waits_to_stop_is_still_judged(
     with site.connect(alice) as client:
         assert client.get().status == 200
     assert not stopping.done()
+    site.proxy.call(site.proxy.proxy.hurry)
+    stopping.result(PATIENCE)
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ BAD = {
     "a label after by": "sum by (service) (mtlsproxy_requests_total)",
     "a value outside its set": 'mtlsproxy_rejections_total{reason="expirred"}',
     "a bucket that is none": 'mtlsproxy_client_certificate_remaining_seconds_bucket{le="604801.0"}',
+    "a bucket that is written otherwise": 'mtlsproxy_client_certificate_remaining_seconds_bucket{le="2592000.0"}',
     "a label that a recorded series has lost": "sum by (method) (job_route:mtlsproxy_requests:rate5m)",
 }
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mtlsproxy.cli.report import printable
+from mtlsproxy.cli.report import format_option_of, printable
 
 if TYPE_CHECKING:
     from mtlsproxy.cli.auditing import Filter
@@ -80,14 +80,7 @@ Exit status: 0 found, or whole; 1 nothing found, or --verify found lines changed
 @moment_option("--since", "Not before: 2h, 7d, or RFC 3339.")
 @moment_option("--until", "Not after, written likewise.")
 @click.option("--verify", is_flag=True, help="Check the chain of hashes instead: are lines changed, missing, put in?")
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="A table for people; json for programs: the lines themselves, with --verify one object.",
-)
+@format_option_of("table", "A table for people; json for programs: the lines themselves, with --verify one object.")
 def command(
     files: tuple[Path, ...],
     identity: str | None,

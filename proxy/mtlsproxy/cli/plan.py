@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mtlsproxy.cli.audit import moment_option
-from mtlsproxy.cli.report import errors_in
+from mtlsproxy.cli.report import errors_in, table_option
 
 if TYPE_CHECKING:
     from mtlsproxy.cli.replay import Replay
@@ -49,14 +49,7 @@ Exit status: 0 nobody gains or loses; 1 somebody does; 2 the input is wrong, or 
     is_flag=True,
     help="Do not read the listeners' certificates: whether one stands for a Host is then not judged.",
 )
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="A table for people, json for programs.",
-)
+@table_option
 def command(
     new: Path,
     current: Path | None,

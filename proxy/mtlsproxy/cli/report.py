@@ -3,7 +3,7 @@
 import io
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any
@@ -20,14 +20,21 @@ BAD_INPUT = 2
 _ENDLESS = 1 << 20
 """Columns of what is no terminal: nothing is wrapped or cut there."""
 
-format_option = click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="text for people, json for programs.",
-)
+
+def format_option_of(for_people: str, words: str) -> Callable[[Any], Any]:
+    """for_people: what is not json, and the default."""
+    return click.option(
+        "--format",
+        "output_format",
+        type=click.Choice([for_people, "json"]),
+        default=for_people,
+        show_default=True,
+        help=words,
+    )
+
+
+format_option = format_option_of("text", "text for people, json for programs.")
+table_option = format_option_of("table", "A table for people, json for programs.")
 
 
 class BadInput(click.ClickException):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mtlsproxy.cli.report import errors_in
+from mtlsproxy.cli.report import errors_in, table_option
 
 if TYPE_CHECKING:
     from mtlsproxy.cli.expectations import Outcome
@@ -46,14 +46,7 @@ Exit status: 0 all as expected; 1 not, or --strict and the configuration has rem
     is_flag=True,
     help="Do not read the listeners' certificates: whether one stands for a Host is then not judged.",
 )
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="A table for people, json for programs.",
-)
+@table_option
 def command(file: Path | None, config_file: Path | None, strict: bool, no_hosts: bool, output_format: str) -> None:
     """Test the expectations of FILE about who may do what, by the code that decides on requests.
 

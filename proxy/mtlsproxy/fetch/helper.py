@@ -54,6 +54,7 @@ class Helper:
         """Until the proxy closes its end."""
         loop = asyncio.get_running_loop()
         pruning = loop.create_task(self._prune())
+        pruning.add_done_callback(_die_of_mistakes)
         while line := await reader.readline():
             self._handle(messages.decode(line))
         for task in (pruning, *self._tasks.values(), *self._loads):
@@ -121,8 +122,13 @@ class Helper:
     async def _prune(self) -> None:
         while True:
             now = datetime.now(UTC)
-            self._cache.prune({subscription.key for subscription in self._subscriptions.values()}, now)
-            prune_indexes(self._indexes, now)
+            try:
+                self._cache.prune({subscription.key for subscription in self._subscriptions.values()}, now)
+                prune_indexes(self._indexes, now)
+            except OSError as error:
+                log.warning(
+                    "what is kept in %s and of no more use cannot be removed: %s", self._cache.folder.parent, error
+                )
             await asyncio.sleep(_PRUNE_EVERY)
 
 

@@ -98,15 +98,9 @@ class ListenerRuntime:
         """Connections whose verdict waits for an answer from elsewhere."""
         self._retired = False
         name = config.name
-        self.acceptor = Acceptor(
-            loop,
-            wheel,
-            self._acceptor_settings(config),
-            snapshot.contexts,
-            self,
-            metrics.received_bytes_total.cell(name),
-            metrics.sent_bytes_total.cell(name),
-        )
+        received, sent = metrics.received_bytes_total.cell(name), metrics.sent_bytes_total.cell(name)
+        settings = self._acceptor_settings(config)
+        self.acceptor = Acceptor(loop, wheel, settings, snapshot.contexts, self, received, sent)
         self.service = Service(
             name=name,
             loop=loop,

@@ -117,7 +117,7 @@ class Proxy:
         self.denials = Denials(folder, material.denials, self._denied)
         self.feeds = Feeds(folder, self.metrics, self._fetched, self.surroundings.make_fetch_client, self._tell_list)
         self.pools = Pools(self.loop, self.wheel, self.metrics, self.feeds.resolve)
-        self._judging: asyncio.Task[None] | None = None
+        self._judging: set[asyncio.Task[None]] = set()
         self.ticket_secret = self.surroundings.secret
 
     @property
@@ -295,7 +295,9 @@ class Proxy:
         if self.serving:
             self._renew()
             show_material(self.metrics, self.snapshot.material, time.time())
-            self._judging = self.loop.create_task(self.judge_all_again())
+            judging = self.loop.create_task(self.judge_all_again())
+            self._judging.add(judging)
+            judging.add_done_callback(self._judging.discard)
 
     async def judge_all_again(self) -> None:
         """Let go of open connections that no longer pass."""

@@ -39,15 +39,40 @@ class Response:
         return found
 
 
-class Connection:
-    """Bytes over TLS. Reading past the end raises EOFError; an alert raises ssl.SSLError."""
+class Bytes:
+    """Of a connection, as the test asks for them. Reading past the end raises EOFError."""
 
-    def __init__(self, sock: ssl.SSLSocket) -> None:
+    def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self._buffer = b""
 
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)
+
+    def until(self, end: bytes) -> bytes:
+        while (at := self._buffer.find(end)) < 0:
+            self._more()
+        at += len(end)
+        out, self._buffer = self._buffer[:at], self._buffer[at:]
+        return out
+
+    def exactly(self, size: int) -> bytes:
+        while len(self._buffer) < size:
+            self._more()
+        out, self._buffer = self._buffer[:size], self._buffer[size:]
+        return out
+
+    def _more(self) -> None:
+        data = self.sock.recv(65536)
+        if not data:
+            raise EOFError(f"the connection ended with {self._buffer!r} unread")
+        self._buffer += data
+
+
+class Connection(Bytes):
+    """Bytes over TLS; an alert raises ssl.SSLError."""
+
+    sock: ssl.SSLSocket
 
     def get(self, path: str = "/", *lines: str, host: str = "proxy.test") -> Response:
         """A GET and its answer."""
@@ -76,19 +101,6 @@ class Connection:
             pass
         return out
 
-    def until(self, end: bytes) -> bytes:
-        while (at := self._buffer.find(end)) < 0:
-            self._more()
-        at += len(end)
-        out, self._buffer = self._buffer[:at], self._buffer[at:]
-        return out
-
-    def exactly(self, size: int) -> bytes:
-        while len(self._buffer) < size:
-            self._more()
-        out, self._buffer = self._buffer[:size], self._buffer[size:]
-        return out
-
     def rest(self) -> bytes:
         """All there is until the other side ends properly (close_notify)."""
         with contextlib.suppress(EOFError):
@@ -104,12 +116,6 @@ class Connection:
     def ended(self) -> bool:
         """Waits for the other side's proper end; False when it sends more instead."""
         return self.rest() == b""
-
-    def _more(self) -> None:
-        data = self.sock.recv(65536)
-        if not data:
-            raise EOFError(f"the connection ended with {self._buffer!r} unread")
-        self._buffer += data
 
 
 def request(path: str = "/", *lines: str, method: str = "GET", host: str = "proxy.test", body: bytes = b"") -> bytes:

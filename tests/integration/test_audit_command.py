@@ -108,7 +108,7 @@ def test_the_programs_own_log_is_read_for_its_refusals(tmp_path: Path) -> None:
     del refused["event"]
     file.write_text("".join(json.dumps(said) + "\n" for said in ({"time": "x", "message": "hello"}, refused)))
     status, output, errors = audit("--identity", "alice", file)
-    assert (status, "and 3 more" in output, "1 lines are of no audit log" in errors) == (0, True, True)
+    assert (status, "and 3 more" in output, "passed over 1 line of no audit log" in errors) == (0, True, True)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import contextlib
 import select
-import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from tests.integration.certificates import Identity
 from tests.integration.clients import Connection, client_context, request, tls
 from tests.integration.conftest import Material, Start
 from tests.integration.harness import RunningProxy, Tree, eventually
-from tests.integration.http.peers import OK, Listening, listening
+from tests.integration.http.peers import OK, Listening, full_port, listening
 from tests.integration.upstream import RecordingUpstream
 
 SOON = "200ms"
@@ -285,16 +284,9 @@ def test_pooled_connections_rest_only_so_long(config: Tree, begin: Begin, by_han
 
 def test_connect_timeout(config: Tree, begin: Begin) -> None:
     """504: nobody takes the connection, and nobody refuses it."""
-    with contextlib.ExitStack() as stack:
-        full = stack.enter_context(socket.socket())
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        for _ in range(4):
-            sock = stack.enter_context(socket.socket())
-            sock.setblocking(False)
-            sock.connect_ex(full.getsockname())
+    with full_port() as port:
         config["upstreams"]["recorder"] = {
-            "servers": [{"url": f"http://127.0.0.1:{full.getsockname()[1]}"}], "connect_timeout": SOON,
+            "servers": [{"url": f"http://127.0.0.1:{port}"}], "connect_timeout": SOON,
         }  # fmt: skip
         assert begin().refused(request())[:2] == (504, "upstream_timeout")
 

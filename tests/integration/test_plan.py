@@ -99,7 +99,7 @@ def test_who_loses_and_who_gains_is_listed_with_counts(log: Path, routed: Tree, 
     output = plan(write(new), "--access-log", log).output
     assert "loses alice.clients.test 2 requests" in output
     assert "would be refused with denied" in output
-    assert "2 lose access, 1 gain access" in output
+    assert "access lost by 2, gained by 1" in output
 
 
 def test_another_route_is_a_move_and_no_change_of_access(log: Path, routed: Tree, write: Write) -> None:
@@ -204,6 +204,7 @@ LINE: Tree = {
         ({"method": None, "path": None}, "no request that could be read"),
         ({"path": "/a\ufffd"}, "no UTF-8"),
         ({"san": ["DNS:a.example", "…"]}, "too long for the log"),
+        ({"san": None}, "no list of alternative names"),
         ({"subject": "alice"}, "written in no known way"),
         ({"reason": "request_timeout", "route": None, "upstream": None}, "before a route was found (request_timeout)"),
     ],

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mtlsproxy.cli.report import format_option_of, printable
+from mtlsproxy.cli.report import counted, format_option_of, printable
 
 if TYPE_CHECKING:
     from mtlsproxy.cli.auditing import Filter
@@ -127,5 +127,5 @@ def _show(files: tuple[Path, ...], wanted: "Filter", output_format: str) -> int:
                 auditing.print_record(record.said, output_format)
         if others:
             name = printable(str(file))
-            click.echo(f"{name}: {others} lines are of no audit log, and are passed over; see --verify", err=True)
+            click.echo(f"{name}: passed over {counted(others, 'line')} of no audit log; see --verify", err=True)
     return 0 if found else NOTHING

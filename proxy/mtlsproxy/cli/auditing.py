@@ -160,8 +160,9 @@ def print_record(said: Said, output_format: str) -> None:
 def _who(said: Said) -> str:
     address = said.get("client_ip")
     named = said.get("principal") or said.get("subject") or said.get("by")
-    at = f" at {address}" if address else ""
-    return f"{named or 'nobody with a certificate' if address else named or said.get('writer') or '-'}{at}"
+    if address:
+        return f"{named or 'no certificate'} at {address}"
+    return str(named or said.get("writer") or "-")
 
 
 def _refusal(said: Said) -> str:
@@ -189,9 +190,15 @@ def _change(said: Said) -> str:
 
 def _reload(said: Said) -> str:
     if not said.get("ok"):
-        return f"refused, generation {said.get('generation')} stays: {'; '.join(map(str, said.get('errors', [])))}"
-    changes = [str(one.get("what")) for one in said.get("changes", []) if isinstance(one, dict)]
+        return f"refused, generation {said.get('generation')} stays: {'; '.join(map(str, _list(said, 'errors')))}"
+    changes = [str(one.get("what")) for one in _list(said, "changes") if isinstance(one, dict)]
     return f"generation {said.get('generation')}: {'; '.join(changes) or 'nothing has changed'}"
+
+
+def _list(said: Said, key: str) -> list[Any]:
+    """A file may have been tampered with."""
+    value = said.get(key)
+    return value if isinstance(value, list) else []
 
 
 def _new(said: Said) -> str:

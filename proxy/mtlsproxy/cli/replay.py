@@ -125,9 +125,11 @@ class Replay:
         self.lines += 1
         try:
             caller = _caller({**said, "listener": "", "principal": said.get("identity")})
-            if said.get("truststores"):
-                caller = replace(caller, truststores=tuple(said["truststores"]))
-            answers = [(name, self._new.answer_route(caller, name)) for name in said.get("routes", ())]
+            if isinstance(vouched := said.get("truststores"), list) and vouched:
+                caller = replace(caller, truststores=tuple(map(str, vouched)))
+            routes = said.get("routes")
+            used = map(str, routes) if isinstance(routes, list) else ()
+            answers = [(name, self._new.answer_route(caller, name)) for name in used]
         except CannotTell as why:
             self.cannot_tell[str(why)] += 1
             return
@@ -142,7 +144,7 @@ class Replay:
         if self._current is not None:
             answer = self._current.answer(caller, request)
             return _Before(answer.allowed, answer.route, answer.reason, answer.detail)
-        route, reason = said.get("route"), said.get("reason")
+        route, reason = _text(said, "route"), _text(said, "reason")
         ended_otherwise = reason in NOT_ABOUT_THE_CLIENT
         if ended_otherwise and route is None:
             raise CannotTell(f"refused before a route was found ({reason})")
@@ -175,16 +177,24 @@ def _caller(said: Said) -> Caller:
     truststore = said.get("truststore")
     if not isinstance(truststore, str):
         raise CannotTell(f"refused by verification ({said.get('reason')}), which needs the certificate: explain --cert")
-    sans, issuer, serial = said.get("san") or [], str(said.get("issuer") or ""), str(said.get("serial") or "")
+    sans = said.get("san")
+    if not isinstance(sans, list):
+        raise CannotTell("no list of alternative names, as from an earlier version's admin")
+    issuer, serial = str(said.get("issuer") or ""), str(said.get("serial") or "")
     if _CUT in (subject[-1:], issuer[-1:], *sans[-1:]):
         raise CannotTell("names too long for the log")
     description = Description(subject, issuer, serial, fingerprint, "", tuple(map(str, sans)))
-    return Caller(description, said.get("principal"), (truststore,), str(said.get("listener")))
+    return Caller(description, _text(said, "principal"), (truststore,), str(said.get("listener")))
+
+
+def _text(said: Said, key: str) -> str | None:
+    value = said.get(key)
+    return value if isinstance(value, str) else None
 
 
 def _request(said: Said) -> Request:
-    method, path, host = said.get("method"), said.get("path"), bare_host(said.get("host"))
-    if not isinstance(method, str) or not isinstance(path, str) or host is None:
+    method, path, host = _text(said, "method"), _text(said, "path"), bare_host(_text(said, "host"))
+    if method is None or path is None or host is None:
         raise CannotTell("no request that could be read")
     if _REPLACED in path:
         raise CannotTell("paths that are no UTF-8")

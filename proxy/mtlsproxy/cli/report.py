@@ -119,6 +119,11 @@ def moment(value: datetime) -> str:
     return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
+def counted(number: int, what: str) -> str:
+    """`1 request`, `2 requests`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def days_left(until: datetime, at: datetime) -> int:
     """Whole days; negative once it has passed."""
     return (until - at).days

@@ -6,7 +6,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from mtlsproxy.cli.replay import Change, Replay, Weight
-from mtlsproxy.cli.report import line, print_json, print_tree, text, tree
+from mtlsproxy.cli.report import counted, line, print_json, print_tree, text, tree
 
 _STYLES = {"loses": "bold red", "gains": "bold yellow", "moves": "cyan"}
 
@@ -22,7 +22,7 @@ def print_plan(replay: Replay, notes: Sequence[str], output_format: str) -> None
     parts: list[Tree | Text] = [_change(change, weight) for change, weight in changes]
     parts.append(_summary(replay, changes))
     if replay.cannot_tell:
-        shown = (line(f"{count} lines:", why) for why, count in replay.cannot_tell.most_common())
+        shown = (line(f"{counted(count, 'line')}:", why) for why, count in replay.cannot_tell.most_common())
         parts.append(tree(text("what the log cannot tell"), shown))
     if notes:
         parts.append(tree(text("what else has changed"), map(text, notes)))
@@ -30,7 +30,7 @@ def print_plan(replay: Replay, notes: Sequence[str], output_format: str) -> None
 
 
 def _change(change: Change, weight: Weight) -> Tree:
-    often = f"{weight.count} requests" if weight.count else ""
+    often = counted(weight.count, "request") if weight.count else ""
     head = line((change.kind, _STYLES[change.kind]), (change.identity, "bold"), (often, "dim"))
     rows = [
         line(("who", "dim"), f"{change.subject}, of {change.issuer}, by truststore {' or '.join(change.truststores)}"),
@@ -53,10 +53,11 @@ def _routes(change: Change) -> str:
 
 def _summary(replay: Replay, changes: Sequence[tuple[Change, Weight]]) -> Text:
     who = {kind: {change.identity for change, _ in changes if change.kind == kind} for kind in _STYLES}
-    words = f"{replay.replayed} of {replay.lines} lines replayed, of {len(replay.callers)} clients:"
+    clients = counted(len(replay.callers), "client")
+    words = f"{replay.replayed} of {counted(replay.lines, 'line')} replayed, of {clients}:"
     if not who["loses"] and not who["gains"]:
         return line((words, ""), ("nobody gains or loses access", "bold green"))
-    return line(words, (f"{len(who['loses'])} lose access, {len(who['gains'])} gain access", "bold red"))
+    return line(words, (f"access lost by {len(who['loses'])}, gained by {len(who['gains'])}", "bold red"))
 
 
 def _as_json(replay: Replay, changes: Sequence[tuple[Change, Weight]], notes: Sequence[str]) -> dict[str, object]:

@@ -11,44 +11,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.integration.certificates import Identity
-from tests.integration.clients import PATIENCE, Connection
+from tests.integration.clients import PATIENCE, Bytes, Connection
 from tests.integration.harness import eventually, free_port
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
-class Peer:
+class Peer(Bytes):
     """The upstream's end of one connection."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self._buffer = b""
 
     def head(self) -> bytes:
         """The next request's head."""
         return self.until(b"\r\n\r\n")
-
-    def until(self, end: bytes) -> bytes:
-        while (at := self._buffer.find(end)) < 0:
-            self._more()
-        at += len(end)
-        out, self._buffer = self._buffer[:at], self._buffer[at:]
-        return out
-
-    def exactly(self, size: int) -> bytes:
-        while len(self._buffer) < size:
-            self._more()
-        out, self._buffer = self._buffer[:size], self._buffer[size:]
-        return out
 
     def answer(self, data: bytes = OK) -> bytes:
         """Read a request's head and answer it; the head."""
         head = self.head()
         self.send(data)
         return head
-
-    def send(self, data: bytes) -> None:
-        self.sock.sendall(data)
 
     def finish(self) -> None:
         """No more bytes from here (FIN), unless the proxy has ended the connection already."""
@@ -67,11 +47,19 @@ class Peer:
         out, self._buffer = self._buffer, b""
         return out
 
-    def _more(self) -> None:
-        data = self.sock.recv(65536)
-        if not data:
-            raise EOFError(f"the connection ended with {self._buffer!r} unread")
-        self._buffer += data
+
+@contextlib.contextmanager
+def full_port() -> Iterator[int]:
+    """A port where nobody takes a connection, and nobody refuses it: its backlog is full."""
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.socket())
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):
+            sock = stack.enter_context(socket.socket())
+            sock.setblocking(False)
+            sock.connect_ex(full.getsockname())
+        yield full.getsockname()[1]
 
 
 def swallow(connection: Peer | Connection, size: int) -> str:

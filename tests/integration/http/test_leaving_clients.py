@@ -7,7 +7,7 @@ import pytest
 from tests.integration.clients import Connection, request
 from tests.integration.harness import Tree, eventually
 from tests.integration.http.conftest import Serve, Served
-from tests.integration.http.peers import OK, Listening, listening, reset
+from tests.integration.http.peers import OK, Listening, full_port, listening, reset
 
 LARGE = 50_000_000
 
@@ -89,16 +89,9 @@ def test_a_client_that_breaks_off_before_its_answer_ends_the_upstreams_request(
 
 def test_a_client_that_leaves_while_its_connection_is_made_leaves_nothing_behind(config: Tree, serve: Serve) -> None:
     """The connection made for it serves the next."""
-    with contextlib.ExitStack() as stack:
-        full = stack.enter_context(socket.socket())
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        for _ in range(4):
-            sock = stack.enter_context(socket.socket())
-            sock.setblocking(False)
-            sock.connect_ex(full.getsockname())
+    with full_port() as port:
         config["upstreams"]["recorder"] = {
-            "servers": [{"url": f"http://127.0.0.1:{full.getsockname()[1]}"}], "connect_timeout": "500ms", "retries": 0,
+            "servers": [{"url": f"http://127.0.0.1:{port}"}], "connect_timeout": "500ms", "retries": 0,
         }  # fmt: skip
         served = serve()
         with contextlib.suppress(OSError), served.connect() as client:

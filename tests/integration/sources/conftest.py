@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID
 from tests.integration.certificates import Identity, identity, issue, names, pem
-from tests.integration.clients import Connection, Response, client_context, tls
+from tests.integration.clients import PATIENCE, Connection, Response, client_context, tls
 from tests.integration.conftest import Material, Start
 from tests.integration.harness import RunningProxy, Tree
 from tests.integration.sources.web import Web, running_web
@@ -26,6 +26,7 @@ from tests.unit.revocation.build import Authority
 from tests.unit.revocation.responder import respond
 from tests.unit.x509.build import Issued
 
+from mtlsproxy.runtime import feeds
 from mtlsproxy.verdict.judge import Verdict
 from mtlsproxy.x509.certificate import Certificate, parse_certificate
 
@@ -159,6 +160,12 @@ class Site:
         """Messages of that level which have these words."""
         messages = (line["message"] for line in self.proxy.messages() if line["level"] == level)
         return [message for message in messages if words in message]
+
+
+@pytest.fixture(autouse=True)
+def patience_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine needs longer for a helper process than a start waits; what comes late has tests of its own."""
+    monkeypatch.setattr(feeds, "FIRST_FETCH", PATIENCE)
 
 
 @pytest.fixture

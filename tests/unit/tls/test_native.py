@@ -1,5 +1,6 @@
 """What is asked of libssl takes effect, is proved first, and is refused in words where it cannot be had."""
 
+import ctypes
 import gc
 import ssl
 import subprocess
@@ -21,6 +22,16 @@ def context() -> ssl.SSLContext:
 def cache_mode(context: ssl.SSLContext) -> int:
     mode: int = native._library().SSL_CTX_ctrl(native._pointer(context), 45, 0, None)
     return mode
+
+
+def advertised(context: ssl.SSLContext) -> int:
+    """How many CA names `context` sends."""
+    library = ctypes.CDLL(native._library()._name)
+    library.SSL_CTX_get_client_CA_list.restype = ctypes.c_void_p
+    library.SSL_CTX_get_client_CA_list.argtypes = [ctypes.c_void_p]
+    library.OPENSSL_sk_num.argtypes = [ctypes.c_void_p]
+    number: int = library.OPENSSL_sk_num(library.SSL_CTX_get_client_CA_list(native._pointer(context)))
+    return number
 
 
 def test_libssl_can_be_reached_here() -> None:
@@ -54,8 +65,11 @@ def test_ca_names_are_taken_once_each_and_replace_each_other(context: ssl.SSLCon
     """Many, empty and non-ASCII ones; the library owns them, so a collection afterwards must not hurt."""
     names = [dn(f"CA {number}").public_bytes() for number in range(500)]
     native.advertise_ca_names(context, [*names, *names, dn("Zwölf").public_bytes(), dn("").public_bytes()])
+    assert advertised(context) == 502
     native.advertise_ca_names(context, names[:1])
+    assert advertised(context) == 1
     native.advertise_ca_names(context, [])
+    assert advertised(context) == 0
     del context
     gc.collect()
 

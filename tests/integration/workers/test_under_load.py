@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import subprocess
 import threading
@@ -15,7 +16,7 @@ from tests.integration.conftest import Material
 from tests.integration.harness import Tree, eventually
 from tests.integration.live.conftest import replace
 from tests.integration.upstream import RecordingUpstream
-from tests.integration.workers.conftest import WORKERS, Run, Several, runs
+from tests.integration.workers.conftest import WORKERS, Run, Several, children, runs
 from tests.integration.workers.load import load
 
 CLIENTS = 6
@@ -117,10 +118,15 @@ def test_a_slow_answer_outlives_a_stop_that_reaches_every_process(
     with several.connect(alice) as client:
         client.send(b"GET / HTTP/1.1\r\nHost: proxy.test\r\n\r\n")
         eventually(lambda: upstream.requests)
-        for pid in (*pids, several.process.pid):
+        for pid in pids:
             os.kill(pid, signal.SIGTERM)
-        eventually(lambda: any("draining" in line["message"] for line in several.messages()))
         eventually(lambda: sum(map(runs, pids)) == 1)
+        (serving,) = filter(runs, pids)
+        several.process.send_signal(signal.SIGTERM)
+        eventually(lambda: any("draining" in line["message"] for line in several.messages()))
+        eventually(lambda: children(several.process.pid) == {serving})
+        several.json("/api/status")  # its answer comes after what the worker was told before
+        assert not select.select([client.sock], [], [], 0.2)[0], "it was not cut off"
         released.set()
         assert client.response().body == b"late"
     assert several.process.wait(PATIENCE) == 0

@@ -11,7 +11,7 @@ snapshot     material to contexts, routers and judges: what requests are served 
 pools        and to upstreams
 reload       files that change, and what becomes of it; watched: which; changes: what, in words
 
-listener     one listener: acceptor, connections, handshake failures
+listener     one listener: acceptor, connections, handshake failures; retired: those that a reload has taken away
 judging      remembers acceptances by what was presented; chains: of sessions that are resumed
 
 feeds        what the network says of revocation; feed: of one truststore; hub: what a feed needs around it

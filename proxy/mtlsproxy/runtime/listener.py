@@ -124,8 +124,13 @@ class ListenerRuntime:
         self.addresses: list[tuple[str, int]] = []
         self._sweeper = wheel.timer(self._sweep)
         self._sweeper.start(SWEEP)
+        self._end = wheel.timer(self.kill)
 
     def _sweep(self) -> None:
+        if self._retired and not self.busy:
+            self._end.close()
+            self._sweeper.close()
+            return
         now = time.time()
         for downstream in [d for d in self.service.connections if d.has_run_out(now)]:
             downstream.verdict_ran_out()
@@ -173,10 +178,14 @@ class ListenerRuntime:
             if number % _JUDGED_AT_ONCE == _JUDGED_AT_ONCE - 1:
                 await asyncio.sleep(0)
 
-    def retire(self) -> None:
-        """Accept no more, and let connections end after the answer under way; handshakes go on, to one answer."""
+    def retire(self, patience: float | None = None) -> None:
+        """Accept no more, and let connections end after the answer under way; handshakes go on, to one answer.
+
+        patience: seconds after which what is still here is ended; None: the caller sees to that.
+        """
         self._retired = True
-        self._sweeper.close()
+        if patience is not None:
+            self._end.start(patience)
         self.acceptor.close()
         self.service.draining = True
         for connection in list(self.service.connections):

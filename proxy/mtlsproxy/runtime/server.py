@@ -33,6 +33,7 @@ from mtlsproxy.runtime.material import Material
 from mtlsproxy.runtime.pools import Pools
 from mtlsproxy.runtime.privileges import PrivilegeError, become, unreadable
 from mtlsproxy.runtime.reload import Reloader
+from mtlsproxy.runtime.retired import Retired
 from mtlsproxy.runtime.snapshot import Plan, Snapshot, make_plan, make_snapshot
 from mtlsproxy.runtime.sockets import BACKLOG, bind_listeners, close_sockets
 from mtlsproxy.runtime.status import Status
@@ -107,7 +108,7 @@ class Proxy:
         self.serving = False
         self.draining = False
         self.listeners: dict[str, ListenerRuntime] = {}
-        self._retired: list[ListenerRuntime] = []
+        self._retired = Retired()
         """Gone from the configuration, with answers that may still be under way."""
         self.snapshot: Snapshot
         self.logs: Logs
@@ -249,9 +250,7 @@ class Proxy:
         self._make_snapshot(plan)
         show_material(self.metrics, plan.material, time.time())
         for name in [n for n in self.listeners if n in fresh or n not in plan.listeners]:
-            retired = self.listeners.pop(name)
-            retired.retire()
-            self._retired.append(retired)
+            self._retired.add(self.listeners.pop(name), config.shutdown.drain)
             self.metrics.connections.remove(name)
         for listener in config.listeners:
             if listener.name in fresh:
@@ -260,6 +259,7 @@ class Proxy:
                 self.listeners[listener.name].listen(sockets[listener.name])
             else:
                 self.listeners[listener.name].adopt(listener, self.snapshot.listeners[listener.name])
+        self._retired.adopt(self.listeners, self.snapshot.generation)
         await self.judge_all_again()
 
     def _make_snapshot(self, plan: Plan, judges: Mapping[str, Judge] = MappingProxyType({})) -> None:
@@ -286,6 +286,7 @@ class Proxy:
         self._make_snapshot(self.snapshot.plan, judges)
         for name, listener in self.listeners.items():
             listener.adopt(listener.config, self.snapshot.listeners[name])
+        self._retired.adopt(self.listeners, self.snapshot.generation)
 
     def _tell_list(self, truststore: str, event: CrlEvent) -> None:
         self.audit.fetched(truststore, event)
@@ -301,7 +302,7 @@ class Proxy:
 
     async def judge_all_again(self) -> None:
         """Let go of open connections that no longer pass."""
-        await asyncio.gather(*(listener.judge_all_again() for listener in self.listeners.values()))
+        await asyncio.gather(*(listener.judge_all_again() for listener in self._all_listeners()))
 
     # -- run and stop ----------------------------------------------------------------------------------------------
 
@@ -364,8 +365,7 @@ class Proxy:
         self.logs.close(_LOG_FLUSH)
 
     def _all_listeners(self) -> list[ListenerRuntime]:
-        self._retired = [listener for listener in self._retired if listener.busy]
-        return [*self.listeners.values(), *self._retired]
+        return [*self.listeners.values(), *self._retired.busy]
 
     async def _wait_for_connections(self, seconds: float) -> None:
         deadline = self.loop.time() + seconds

@@ -49,6 +49,11 @@ def fingerprint(who: Identity) -> str:
     return hashlib.sha256(who.der).hexdigest()
 
 
+def reason_of(live: Live, connection: client.ClientConnection) -> str | None:
+    """Why it was refused when it was judged last."""
+    return live.proxy.call(lambda: connection._standing.visitor.verdict.reason)
+
+
 def cut_off(connection: Connection) -> bool:
     """Whether it ended, in whatever way, without a further byte."""
     with contextlib.suppress(EOFError, ConnectionError, ssl.SSLEOFError):
@@ -92,12 +97,13 @@ def test_who_was_shut_out_for_a_moment_before_it_stood_can_be_shut_out_of_it(
         hers.send(request("/", *ASKS))
         peer = by_hand.accept()
         peer.head()
-        for denied in ([{"fingerprint_sha256": fingerprint(alice)}], []):
-            with live.reloaded():
-                live.deny_in_file(*denied)
+        (connection,) = live.proxy.proxy.listeners["internal"].service.connections
+        live.deny_in_file({"fingerprint_sha256": fingerprint(alice)})
+        eventually(lambda: reason_of(live, connection) == "denied")
+        live.deny_in_file()
+        eventually(lambda: reason_of(live, connection) is None)
         peer.send(AGREES)
         assert hers.response().status == 101
-        (connection,) = live.proxy.proxy.listeners["internal"].service.connections
         live.proxy.call(connection._last_answer_is_over)  # its time comes
         assert passes(hers, peer)
         live.deny_in_file({"fingerprint_sha256": fingerprint(alice)})
@@ -116,11 +122,10 @@ def test_an_endless_answer_of_who_passes_again_ends_when_it_does_not(
         peer.answer(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + event)
         hers.until(event)
         (connection,) = live.proxy.proxy.listeners["internal"].service.connections
-        with live.reloaded():
-            live.deny_in_file({"fingerprint_sha256": fingerprint(alice)})
-        eventually(lambda: live.proxy.call(lambda: connection.ending))
-        with live.reloaded():
-            live.deny_in_file()
+        live.deny_in_file({"fingerprint_sha256": fingerprint(alice)})
+        eventually(lambda: reason_of(live, connection) == "denied")
+        live.deny_in_file()
+        eventually(lambda: reason_of(live, connection) is None)
         live.proxy.call(connection._last_answer_is_over)  # its time comes
         peer.send(event)
         hers.until(event)

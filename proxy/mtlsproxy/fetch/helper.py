@@ -126,9 +126,7 @@ class Helper:
                 self._cache.prune({subscription.key for subscription in self._subscriptions.values()}, now)
                 prune_indexes(self._indexes, now)
             except OSError as error:
-                log.warning(
-                    "what is kept in %s and of no more use cannot be removed: %s", self._cache.folder.parent, error
-                )
+                log.warning("what is of no more use in %s cannot be removed: %s", self._indexes.parent, error)
             await asyncio.sleep(_PRUNE_EVERY)
 
 

@@ -133,7 +133,7 @@ def test_accepted_and_read_as(accepted: Accept, path: str, written: object, read
         (f"{LISTENER}.bind", "[::x]:1", "not an IPv6 address"),
         (f"{LISTENER}.bind", "a b:1", "neither a host name nor an address"),
         (f"{LISTENER}.bind", 8443, "must be host:port"),
-        (f"{LISTENER}.bind", "fd:", "sockets from systemd"),
+        (f"{LISTENER}.bind", "fd:", "does not name a socket"),
         (f"{LISTENER}.name", "a b", "is not a name"),
         (f"{LISTENER}.name", "a\n", "is not a name"),
         (f"{LISTENER}.name", 5, 'quote it ("5")'),

@@ -71,6 +71,8 @@ class Pools:
         self._wheel = wheel
         self._metrics = metrics
         self._pools: dict[str, Pool] = {}
+        self._leaving: list[tuple[str, Pool]] = []
+        """Replaced, with requests that still wait or may be repeated: whom they trust is known here alone."""
 
     @property
     def upstreams(self) -> Mapping[str, Upstream]:
@@ -89,7 +91,8 @@ class Pools:
     def trust(self, plan: Plan) -> None:
         """Judge servers by what `plan` says of them from now on; a connection to one that no longer passes, or made
         with another certificate of ours, serves no other request."""
-        for name, pool in self._pools.items():
+        self._leaving = [(name, pool) for name, pool in self._leaving if pool.upstream.is_used]
+        for name, pool in [*self._pools.items(), *self._leaving]:
             if pool.tls is not None and name in plan.upstreams:
                 pool.tls.adopt(plan.upstreams[name], plan.material.servers[name])
                 for server in pool.upstream.servers:
@@ -106,6 +109,7 @@ class Pools:
         for name, pool in old.items():
             if pools.get(name) is not pool:
                 pool.retire()
+                self._leaving.append((name, pool))
         for name, url in _series(old):
             if (name, url) not in current:
                 self._metrics.upstream_connections.remove(name, url)

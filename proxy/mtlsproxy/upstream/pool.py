@@ -251,6 +251,11 @@ class Upstream:
             for connection in list(server.idle):
                 connection.close()
 
+    @property
+    def is_used(self) -> bool:
+        """Whether anybody has, makes or waits for a connection."""
+        return bool(self._waiting) or any(server.open for server in self.servers)
+
     def close(self) -> None:
         """The process ends: connections that are being made are given up, and whoever waits for them."""
         self.retire()

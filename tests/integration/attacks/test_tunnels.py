@@ -277,3 +277,31 @@ def test_another_certificate_of_ours_leaves_it_alone(
         eventually(lambda: proxy.series("config_reloads_total").get(("success",), 0) > done)
         eventually(lambda: any("is shown" in message["message"] for message in proxy.messages()))
         assert passes(client, peer)
+
+
+def test_a_request_that_waited_for_a_revoked_server_is_not_sent_to_it(
+    config: Tree, by_hand: Listening, revoke: Callable[[], None], good: Identity, start: Start, honest: ssl.SSLContext
+) -> None:
+    """Though a reload has made its upstream anew meanwhile: who waits, waits at the old one."""
+    config["upstreams"]["recorder"] |= {"max_connections": 1, "retries": 0}
+    proxy = start(config)
+    with tls(proxy.port(), honest) as first, tls(proxy.port(), honest) as second:
+        first.send(request("/first"))
+        peer = by_hand.accept()
+        peer.sock = server_context(good).wrap_socket(peer.sock, server_side=True)
+        peer.head()
+        second.send(request("/second"))
+        waits = proxy.proxy.pools.upstreams["recorder"]._waiting
+        eventually(lambda: proxy.call(lambda: len(waits)) == 1)
+        config["upstreams"]["recorder"]["retries"] = 3
+        load(proxy, config)
+        revoke()
+        eventually(lambda: any("CRL number 2" in message["message"] for message in proxy.messages()))
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        assert first.response().status == 200
+        fresh = by_hand.accept()
+        with pytest.raises((ssl.SSLError, ConnectionError, EOFError)):
+            fresh.sock = server_context(good).wrap_socket(fresh.sock, server_side=True)
+            fresh.head()
+        answer = second.response()
+    assert (answer.status, answer.problem["reason"]) == (502, "upstream_error")

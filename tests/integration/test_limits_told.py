@@ -126,17 +126,25 @@ UP_TO_HERE = {"limits": LIMITS}
 WAIT = {"max_connections": 1, "queue": 1}
 
 CASES = {
-    "request_line": Case(sends(request("/" + "a" * 100)), "uri_too_long", 414, UP_TO_HERE),
-    "header_field": Case(sends(request("/", "X: " + "a" * 198)), "headers_too_large", 431, UP_TO_HERE),
-    "headers": Case(sends(request("/", *["X: " + "a" * 190] * 6)), "headers_too_large", 431, UP_TO_HERE),
-    "header_count": Case(sends(request("/", *["X: a"] * 10)), "headers_too_large", 431, UP_TO_HERE),
+    "request_line": Case(
+        sends(request("/" + "a" * 100)), "uri_too_long", 414, UP_TO_HERE, says="(limits.request_line)",
+    ),
+    "header_field": Case(
+        sends(request("/", "X: " + "a" * 198)), "headers_too_large", 431, UP_TO_HERE, says="(limits.header_field)",
+    ),
+    "headers": Case(
+        sends(request("/", *["X: " + "a" * 190] * 6)), "headers_too_large", 431, UP_TO_HERE, says="(limits.headers)",
+    ),
+    "header_count": Case(
+        sends(request("/", *["X: a"] * 10)), "headers_too_large", 431, UP_TO_HERE, says="(limits.header_count)",
+    ),
     "body, by its length": Case(
         sends(request("/", "Content-Length: 1001", method="POST")), "body_too_large", 413, UP_TO_HERE, routed=True,
-        method="POST",
+        method="POST", says="(limits.body)",
     ),
     "body, in chunks": Case(
         sends(request("/", "Transfer-Encoding: chunked", method="POST", body=CHUNKS)), "body_too_large", 413,
-        UP_TO_HERE, routed=True, method="POST",
+        UP_TO_HERE, routed=True, method="POST", says="(limits.body)",
     ),
     "client_hello_timeout": Case(
         says_half_a_client_hello, "handshake_timeout", None, {"tls": {"client_hello_timeout": SOON}},
@@ -147,22 +155,24 @@ CASES = {
         says="handshake was not complete",
     ),
     "request_headers": Case(
-        sends(b"GET / HTTP/1.1\r\n"), "request_timeout", 408, {"timeouts": {"request_headers": SOON}}, says="headers",
+        sends(b"GET / HTTP/1.1\r\n"), "request_timeout", 408,
+        {"timeouts": {"request_headers": SOON}}, says="0.2s (timeouts.request_headers)",
     ),
     "request_body": Case(
         sends(request("/", "Content-Length: 10", method="POST", body=b"x")), "request_timeout", 408,
-        {"timeouts": {"request_body": SOON}}, routed=True, method="POST", says="body",
+        {"timeouts": {"request_body": SOON}}, routed=True, method="POST", says="0.2s (timeouts.request_body)",
     ),
     "write": Case(
-        does_not_read, "request_timeout", 200, {"timeouts": {"write": SOON}}, routed=True, says="stopped reading",
+        does_not_read, "request_timeout", 200, {"timeouts": {"write": SOON}}, routed=True, says="0.2s (timeouts.write)",
     ),
     "response": Case(
         meets(lambda peer: peer.rest()), "upstream_timeout", 504, route={"timeouts": {"response": SOON}}, routed=True,
-        says="did not answer in time",
+        says="did not answer in time: 0.2s (timeouts.response)",
     ),
     "response_body": Case(
         meets(lambda peer: (peer.send(OK[:-1]), peer.rest())), "upstream_timeout", 200,
-        route={"timeouts": {"response_body": SOON}}, routed=True, says="stopped within its answer",
+        route={"timeouts": {"response_body": SOON}}, routed=True,
+        says="stopped within its answer for 0.2s (timeouts.response_body)",
     ),
     "queue": Case(
         is_one_too_many_at_the_upstream, "upstream_unavailable", 503, upstream=WAIT, routed=True, says="(queue)",
@@ -190,6 +200,8 @@ def test_what_is_beyond_it_is_told(config: Tree, material: Material, start: Star
         assert (line["level"], line["reason"], line["status"]) == ("warning", case.reason, case.status)
         assert line["route"] == (route or None)
         assert case.says in line["detail"]
+        if case.reason == "upstream_timeout":
+            assert line["detail"].startswith(f"{server.url}: "), "which of the upstream's servers"
         assert proxy.series("rejections_total") == {("internal", route, case.reason, "true"): 1}
         answered = {key: count for key, count in proxy.series("requests_total").items() if key[3] != "200"}
         if case.status is None:

@@ -61,9 +61,17 @@ _REQUEST_ERRORS = frozenset(
 
 
 def problem(
-    reason: Reason, request_id: str, detail: str, *, close: bool, head_only: bool, allow: tuple[str, ...] = ()
+    reason: Reason,
+    request_id: str,
+    detail: str,
+    *,
+    close: bool,
+    head_only: bool,
+    allow: tuple[str, ...] = (),
+    asked: bool = False,
 ) -> bytes:
-    """A whole answer. head_only: to a HEAD request. allow: the methods for Allow (RFC 9110 §10.2.1)."""
+    """A whole answer. head_only: to a HEAD request. allow: the methods for Allow (RFC 9110 §10.2.1). asked: whether an
+    upstream had the request, which then took its time."""
     status = status_of(reason)
     body: dict[str, object] = {
         "type": f"urn:mtlsproxy:reason:{reason}",
@@ -75,15 +83,12 @@ def problem(
     if reason in _REQUEST_ERRORS and detail:
         body["detail"] = detail
     content = json.dumps(body).encode("ascii") + b"\n"
-    error = _PROXY_ERROR.get(reason) or (
-        "http_request_error" if reason in _REQUEST_ERRORS or reason is Reason.NO_ROUTE else "http_request_denied"
-    )
     lines = [
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
         "Content-Type: application/problem+json",
         f"Content-Length: {len(content)}",
         "Cache-Control: no-store",
-        f'Proxy-Status: mtlsproxy; error={error}; details="{reason}"',
+        f'Proxy-Status: mtlsproxy; error={_proxy_error(reason, asked=asked)}; details="{reason}"',
         f"X-Request-Id: {request_id}",
     ]
     if reason is Reason.METHOD_NOT_ALLOWED:
@@ -92,3 +97,11 @@ def problem(
         lines.append("Connection: close")
     head = "\r\n".join(lines).encode("ascii") + b"\r\n\r\n"
     return head if head_only else head + content
+
+
+def _proxy_error(reason: Reason, *, asked: bool) -> str:
+    if reason is Reason.UPSTREAM_TIMEOUT and asked:
+        return "http_response_timeout"
+    if error := _PROXY_ERROR.get(reason):
+        return error
+    return "http_request_error" if reason in _REQUEST_ERRORS or reason is Reason.NO_ROUTE else "http_request_denied"

@@ -233,7 +233,10 @@ class ClientConnection(ABC):
             self._owed = owed
             self._write_timer.start(self._service.timeouts.write)
         elif self._exchange is not None:
-            self._abandon(Reason.REQUEST_TIMEOUT, "the client stopped reading its answer")
+            self._abandon(
+                Reason.REQUEST_TIMEOUT,
+                f"the client stopped reading its answer for {self._service.timeouts.write:g}s (timeouts.write)",
+            )
         else:
             self.ending = True
             self._stream.abort()
@@ -264,6 +267,13 @@ class ClientConnection(ABC):
             return
         if self.is_idle:
             self._stop()
+            return
+        exchange = self._exchange
+        if exchange is not None:  # it is not to look as if the client had left
+            sent = exchange.request_sent
+            reason = Reason.UPSTREAM_TIMEOUT if sent else Reason.REQUEST_TIMEOUT
+            what = "answer" if sent else "request"
+            self._abandon(reason, f"the proxy stopped before the {what} was whole (shutdown.drain)")
             return
         self.ending = True
         self._stream.abort()

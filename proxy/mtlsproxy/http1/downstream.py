@@ -221,7 +221,7 @@ class Downstream(ClientConnection):
             exchange.request_body(piece)
         limit = self._service.body_limit
         if limit and exchange.request_bytes > limit:
-            self._abandon(Reason.BODY_TOO_LARGE, f"a body of more than {limit} bytes")
+            self._abandon(Reason.BODY_TOO_LARGE, f"a body of more than {limit} bytes (limits.body)")
             return len(data)
         if self._exchange is not exchange:
             return len(data)
@@ -361,10 +361,14 @@ class Downstream(ClientConnection):
         self._stop()
 
     def _timed_out(self) -> None:
+        timeouts = self._service.timeouts
         if self._state == _BODY and self._exchange is not None:
-            self._abandon(Reason.REQUEST_TIMEOUT, "the request's body stopped coming")
+            detail = f"the request's body stopped coming for {timeouts.request_body:g}s (timeouts.request_body)"
+            self._abandon(Reason.REQUEST_TIMEOUT, detail)
         elif self._state == _HEAD:
-            self._refuse_head(BadMessage(Reason.REQUEST_TIMEOUT, "the request's headers were not complete in time"))
+            seconds = f"{timeouts.request_headers:g}s (timeouts.request_headers)"
+            detail = f"the request's headers were not complete in {seconds}"
+            self._refuse_head(BadMessage(Reason.REQUEST_TIMEOUT, detail))
         elif self._exchange is None:
             self._stop()
 

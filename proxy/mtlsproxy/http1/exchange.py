@@ -113,6 +113,11 @@ class Exchange:
             self._downstream.finished(self)
 
     @property
+    def asked(self) -> bool:
+        """Whether an upstream server was sent the request, or the beginning of it."""
+        return self._asked_at > 0
+
+    @property
     def waiting(self) -> bool:
         """No connection to the upstream yet: the client's body has to wait."""
         return self._origin is None and not self._over
@@ -241,6 +246,8 @@ class Exchange:
 
     def response_failed(self, reason: Reason, detail: str) -> None:
         origin, self._origin = self._origin, None
+        assert origin is not None
+        detail = origin.server.named(detail)
         if self.started:
             # A message that has begun is cut short, never ended as if it were whole.
             self.reason, self.detail = reason, detail
@@ -248,7 +255,6 @@ class Exchange:
             self.flush()
             self._downstream.cut_short(self)
             return
-        assert origin is not None
         stale = origin.was_stale and reason is Reason.UPSTREAM_ERROR
         if stale and not self.only_once and not self.wants_fresh:
             # Not the client's problem, nor an attempt: the server closed what rested (RFC 9112 §9.3.1).

@@ -66,7 +66,7 @@ def judge_request(
         return Refusal(admission.reason, admission.detail, admission=admission)
     length = head.content_length
     if body_limit and length is not None and length > body_limit:
-        detail = f"a body of {length} bytes; {body_limit} allowed"
+        detail = f"a body of {length} bytes; {body_limit} allowed (limits.body)"
         return Refusal(Reason.BODY_TOO_LARGE, detail, admission=admission)
     if target.route.config.strip_prefix:
         head.target = match.forwarded(head.path) + head.target[len(head.path) :]

@@ -52,7 +52,7 @@ class HealthCheck:
 
     def _ended(self, wrong: str) -> None:
         self._under_way = None
-        self._server.checked(wrong)
+        self._server.checked(f"GET {self._settings.path}: {wrong}" if wrong else "")
 
 
 class _Attempt:

@@ -335,9 +335,11 @@ class Origin:
         if self._asker is None:
             self._retire()
         elif self._state == _HEAD:
-            self._fail(Reason.UPSTREAM_TIMEOUT, "the upstream did not answer in time")
+            seconds = f"{self._asker.response_timeout:g}s (timeouts.response)"
+            self._fail(Reason.UPSTREAM_TIMEOUT, f"the upstream did not answer in time: {seconds}")
         else:
-            self._fail(Reason.UPSTREAM_TIMEOUT, "the upstream stopped within its answer")
+            seconds = f"{self._asker.body_timeout:g}s (timeouts.response_body)"
+            self._fail(Reason.UPSTREAM_TIMEOUT, f"the upstream stopped within its answer for {seconds}")
 
     def _fail(self, reason: Reason, detail: str) -> None:
         asker, self._asker = self._asker, None

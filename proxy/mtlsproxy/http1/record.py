@@ -132,6 +132,7 @@ class Recorder:
             detail,
             enforced=enforced,
             presented=self._established.presented,
+            listener=service.name,
         )
 
     def _cell(self, head: RequestHead | None, route: str, status: int) -> Cell:

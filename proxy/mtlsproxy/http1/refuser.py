@@ -57,7 +57,16 @@ class Refuser:
         """A request whose answer has not begun, by the upstream's fault or by its body's."""
         assert exchange.reason is not None
         if exchange.reason is not Reason.CLIENT_ABORTED:
-            self._send(exchange.reason, exchange.request_id, exchange.detail, close, exchange.wants_no_body, ())
+            self._stream.write(
+                problem(
+                    exchange.reason,
+                    exchange.request_id.decode(),
+                    exchange.detail,
+                    close=close,
+                    head_only=exchange.wants_no_body,
+                    asked=exchange.asked,
+                )
+            )
         self._recorder.failed(exchange)
 
     def client(self) -> None:

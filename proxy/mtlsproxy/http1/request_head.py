@@ -84,6 +84,15 @@ _LISTS = {
 _NO_HEAD = RequestHead()
 
 
+def _too_long(what: str) -> BadMessage:
+    return BadMessage(Reason.URI_TOO_LONG, f"a request line of {what} (limits.request_line)")
+
+
+def _too_large(what: str, limit: str) -> BadMessage:
+    """limit: the setting's name in listeners[].limits."""
+    return BadMessage(Reason.HEADERS_TOO_LARGE, f"{what} (limits.{limit})")
+
+
 class RequestHeadParser:
     """Parses one head after another of a connection. Heads come whole: what ends in an empty line."""
 
@@ -114,10 +123,10 @@ class RequestHeadParser:
         end = data.find(b"\r\n")
         line = len(data) - data.endswith(b"\r") if end < 0 else end  # that CR may be half of the line's end
         if line > self._limits.request_line:
-            raise BadMessage(Reason.URI_TOO_LONG, f"a request line of more than {self._limits.request_line} bytes")
+            raise _too_long(f"more than {self._limits.request_line} bytes")
         # Behind the request line come the fields and at most one byte of the empty line, else it would be whole.
         if end >= 0 and len(data) - end - 2 > self._limits.headers + 1:
-            raise BadMessage(Reason.HEADERS_TOO_LARGE, f"header fields of more than {self._limits.headers} bytes")
+            raise _too_large(f"header fields of more than {self._limits.headers} bytes", "headers")
         if data.count(b"\n") != data.count(b"\r\n"):
             raise bad_request("a line that ends in LF alone")
 
@@ -175,14 +184,14 @@ class RequestHeadParser:
     def _check_limits(self, data: bytes, line_end: int) -> None:
         limits = self._limits
         if line_end > limits.request_line:
-            raise BadMessage(Reason.URI_TOO_LONG, f"a request line of {line_end} bytes; {limits.request_line} allowed")
+            raise _too_long(f"{line_end} bytes; {limits.request_line} allowed")
         size = len(data) - line_end - 4
         if size > limits.headers:
-            raise BadMessage(Reason.HEADERS_TOO_LARGE, f"header fields of {size} bytes; {limits.headers} allowed")
+            raise _too_large(f"header fields of {size} bytes; {limits.headers} allowed", "headers")
         if size > limits.header_field and max(map(len, data[line_end + 2 :].split(b"\r\n"))) > limits.header_field:
-            raise BadMessage(Reason.HEADERS_TOO_LARGE, f"a header field of more than {limits.header_field} bytes")
+            raise _too_large(f"a header field of more than {limits.header_field} bytes", "header_field")
         if data.count(b"\r\n") - 2 > limits.header_count:
-            raise BadMessage(Reason.HEADERS_TOO_LARGE, f"more than {limits.header_count} header fields")
+            raise _too_large(f"more than {limits.header_count} header fields", "header_count")
 
     def _feed(self, data: bytes) -> None:
         parser = self._parser

@@ -267,6 +267,7 @@ class ListenerRuntime:
             verdict.fingerprint if verdict is not None else None,
             detail,
             presented=failure.presented,
+            listener=self.config.name,
         )
 
     def close_longest_idle(self) -> bool:

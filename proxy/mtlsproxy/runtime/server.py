@@ -370,7 +370,11 @@ class Proxy:
     async def _wait_for_connections(self, seconds: float) -> None:
         deadline = self.loop.time() + seconds
         while any(listener.busy for listener in self._all_listeners()):
-            if self.loop.time() > deadline or self._at_once.is_set():
+            if self._at_once.is_set():
+                return
+            if self.loop.time() > deadline:
+                here = sum(len(listener.service.connections) for listener in self._all_listeners())
+                log.warning("shutdown.drain is over: connections that are cut off: %d", here)
                 return
             await asyncio.sleep(0.02)
 

@@ -1,8 +1,8 @@
 """The refusal log: who was turned away and why, at warning level, whatever `logging.access` says.
 
-A client that is refused over and over is one line and a count: repeats of one reason and fingerprint within ten seconds
-of the first are folded. The most recent refusals are kept, folded ones too, for the admin's `/api/rejections`, and
-those who watch are told of them a few times a second.
+A client that is refused over and over is one line and a count: repeats of one reason and fingerprint, at the same
+listener and upstream, within ten seconds of the first are folded. The most recent refusals are kept, folded ones too,
+for the admin's `/api/rejections`, and those who watch are told of them a few times a second.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from mtlsproxy.telemetry.access_log import REASON, REQUEST_ID, AccessEntry
+from mtlsproxy.telemetry.access_log import REASON, REQUEST_ID, UPSTREAM, AccessEntry
 from mtlsproxy.telemetry.audit import AuditLog
 from mtlsproxy.telemetry.recent import MAX_RECENT, Recent, Refusal, as_dict, as_json
 from mtlsproxy.telemetry.sink import Sink
@@ -23,7 +23,7 @@ __all__ = ["MAX_RECENT", "Refusal", "RefusalLog"]
 
 FOLD_SECONDS = 10.0
 MAX_FOLDED_KEYS = 10_000
-"""Pairs of reason and fingerprint that are remembered: a client can make up fingerprints, not memory."""
+"""Windows that are remembered: a client can make up fingerprints, not memory."""
 MAX_TOLD = 20
 """Refusals in one event: of a flood, watchers are shown the newest and told how many there were."""
 TELL_SECONDS = 0.25
@@ -35,9 +35,13 @@ OnEvent = Callable[[dict[str, Any]], None]
 """Takes a JSON object whose `event` says what it is."""
 
 
+_Key = tuple[str | None, str | None, str, str | None]
+"""Reason, fingerprint, listener and upstream: another server's trouble is not to hide behind the first one's."""
+
+
 @dataclass(slots=True)
 class _Window:
-    """Ten seconds of one reason and fingerprint; `last` is the latest that was folded."""
+    """Ten seconds of what is alike; `last` is the latest that was folded."""
 
     ends: float
     suppressed: int = 0
@@ -72,7 +76,7 @@ class RefusalLog:
         self._id_prefix = os.urandom(8).hex()
         self._ids = count(1)
         # All windows are as long as each other: the order of insertion is the order in which they end.
-        self._windows: OrderedDict[tuple[str | None, str | None], _Window] = OrderedDict()
+        self._windows: OrderedDict[_Key, _Window] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
 
     def record(
@@ -83,10 +87,12 @@ class RefusalLog:
         *,
         enforced: bool = True,
         presented: tuple[bytes, ...] = (),
+        listener: str = "",
     ) -> None:
         """One refusal. `entry` as in the access log, its REASON set; one without a request gets an id of its own.
 
         fingerprint: of the presented leaf, if any. presented: what the client sent, DER, leaf first.
+        listener: its name.
         """
         if entry[REQUEST_ID] is None:
             entry = (*entry[:REQUEST_ID], f"{self._id_prefix}h{next(self._ids):x}")
@@ -97,7 +103,7 @@ class RefusalLog:
         if self._audit is not None:
             self._audit.refused(entry, detail, enforced=enforced)
         if self._sink is not None:
-            self._fold(refusal, (entry[REASON], fingerprint))
+            self._fold(refusal, (entry[REASON], fingerprint, listener, entry[UPSTREAM]))
 
     def recent(self, limit: int = MAX_RECENT) -> list[dict[str, Any]]:
         """The most recent refusals, newest first, with the fields of the refusal log."""
@@ -146,7 +152,7 @@ class RefusalLog:
         for on_event in list(self._watchers.values()):
             on_event(event)
 
-    def _fold(self, refusal: Refusal, key: tuple[str | None, str | None]) -> None:
+    def _fold(self, refusal: Refusal, key: _Key) -> None:
         now = self._clock()
         window = self._windows.get(key)
         if window is not None and now < window.ends:

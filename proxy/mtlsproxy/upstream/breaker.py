@@ -52,12 +52,12 @@ _NEXT: Final[dict[State, dict[Event, State]]] = {
 class Breaker:
     """Of one server. Times are seconds of a clock that only goes forward."""
 
-    __slots__ = ("_failures", "_open_for", "_until", "only", "row", "state")
+    __slots__ = ("_failures", "_until", "only", "open_for", "row", "state")
 
     def __init__(self, failures: int, open_for: float) -> None:
         """failures: in a row, that open it. open_for: seconds."""
         self._failures = failures
-        self._open_for = open_for
+        self.open_for = open_for
         self._until = 0.0
         self.state = State.CLOSED
         self.row = 0
@@ -85,7 +85,7 @@ class Breaker:
     def trying(self, now: float) -> None:
         """A request goes to the server that `allows` let pass while it was not closed."""
         self._move(Event.TRIAL)
-        self._until = now + self._open_for
+        self._until = now + self.open_for
 
     def answered(self) -> None:
         """The server has answered a request."""
@@ -103,7 +103,7 @@ class Breaker:
         was = self.state
         self._move(Event.TOO_MANY if self.row >= self._failures else Event.FAILURE)
         if self.state is State.OPEN and was is not State.OPEN:
-            self._until = now + self._open_for
+            self._until = now + self.open_for
 
     def _move(self, event: Event) -> None:
         self.state = _NEXT[self.state][event]

@@ -142,11 +142,13 @@ class Upstream:
             if borrower.tried:
                 server.retries.value += 1
             borrower.tried |= {server}
+            if reason is Reason.UPSTREAM_TIMEOUT:
+                detail = f"{detail}: {timeout:g}s (connect_timeout)"
             server.failed(detail)
             self.gone(server)
             # One that took all the time is not given as much again.
             again = reason is not Reason.UPSTREAM_TIMEOUT or self.has_another(borrower)
-            borrower.not_lent(reason, detail, again=again)
+            borrower.not_lent(reason, server.named(detail), again=again)
 
         timeout = self.settings.connect_timeout
         attempt = Connecting(self._loop, self._wheel, server.endpoint, timeout, connected, failed)

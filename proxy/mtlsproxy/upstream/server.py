@@ -159,14 +159,19 @@ class Server:
         opened = was is State.CLOSED or (only is not None and self.breaker.only is None)  # or: for all the others, too
         if opened and self.breaker.state is State.OPEN:
             log.warning(
-                "server %s of upstream %s is left alone for a while%s: %d failures in a row, the last: %s",
+                "server %s of upstream %s is left alone for %gs%s: %d failures in a row (circuit_breaker), the last: %s",
                 self.url,
                 self.upstream.name,
+                self.breaker.open_for,
                 "" if self.breaker.only is None else f" by {self.breaker.only}, whose requests alone it fails",
                 self.breaker.row,
                 detail,
             )
         self._look()
+
+    def named(self, detail: str) -> str:
+        """`detail` for who knows the upstream alone: says which of its servers."""
+        return detail if self.endpoint.place in detail else f"{self.url}: {detail}"
 
     def checked(self, wrong: str) -> None:
         """An active check has ended. wrong: what with, "" when all is well."""

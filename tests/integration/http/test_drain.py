@@ -94,6 +94,9 @@ def test_what_takes_longer_than_drain_is_cut_off(
             read_on(client)
         assert command.process.wait(PATIENCE) == 0
         assert peer.rest() == b""
+    (line,) = command.access(1)
+    assert (line["status"], line["reason"]) == (200, "upstream_timeout"), "the client has not left"
+    assert "shutdown.drain is over: connections that are cut off: 1" in command.error_file.read_text()
 
 
 def read_on(client: Connection) -> None:
@@ -174,8 +177,25 @@ def test_an_upload_that_takes_longer_than_drain_is_cut_off(
         peer.head()
         command.process.send_signal(signal.SIGTERM)
         assert peer.rest() == b"5\r\nhello\r\n"
-        with pytest.raises((ssl.SSLEOFError, ConnectionResetError)):
-            read_on(client)
+        answer = client.response()
+        assert (answer.status, answer.problem["reason"]) == (408, "request_timeout")
+        assert "before the request was whole (shutdown.drain)" in answer.problem["detail"]
+    assert command.process.wait(PATIENCE) == 0
+
+
+def test_who_still_waits_for_an_answer_when_drain_is_over_is_told(
+    config: Tree, run: Run, by_hand: Listening, context: ssl.SSLContext
+) -> None:
+    """A reset would say nothing, and look in the log as if the client had left."""
+    config["shutdown"] = {"drain": "300ms"}
+    command = run()
+    with tls(command.port(), context) as client:
+        client.send(request())
+        by_hand.accept().head()
+        command.process.send_signal(signal.SIGTERM)
+        answer = client.response()
+        assert (answer.status, answer.problem["reason"]) == (504, "upstream_timeout")
+        assert answer.values("Connection") == ["close"]
     assert command.process.wait(PATIENCE) == 0
 
 

@@ -173,7 +173,7 @@ def test_a_server_that_is_unwell_gets_no_requests_until_it_is_well(
         unwell.clear()
         assert eventually(lambda: client.get().status == 200)
         assert counted(served.proxy, "healthy") == {upstream.url: 1}
-    assert said(served.proxy, f"server {upstream.url} of upstream recorder is unhealthy: it answers 500")
+    assert said(served.proxy, f"server {upstream.url} of upstream recorder is unhealthy: GET /health: it answers 500")
     assert said(served.proxy, f"server {upstream.url} of upstream recorder is healthy again")
     assert counted(served.proxy, "failures_total") == {}, "checks are no requests"
 
@@ -216,7 +216,7 @@ def test_checks_find_who_is_not_there_or_does_not_answer(config: Tree, serve: Se
         eventually(lambda: counted(served.proxy, "healthy") == {})
         first, second = served.proxy.proxy.pools.upstreams["recorder"].servers
         assert "refused" in first.health.why
-        assert second.health.why == "no answer in 0.2s"
+        assert second.health.why == "GET /health: no answer in 0.2s"
         assert (first.open, second.open) == (0, 0), "their connections are their own"
 
 

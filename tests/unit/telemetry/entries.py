@@ -32,8 +32,9 @@ def entry(
     status: int | None = 200,
     reason: str | None = None,
     request_id: str | None = "r-1",
+    upstream: str | None = "orders-upstream",
 ) -> AccessEntry:
     return (
-        *(time, fragment, method, host, path, "HTTP/1.1", status, reason, "orders", "orders-upstream"),
+        *(time, fragment, method, host, path, "HTTP/1.1", status, reason, "orders", upstream),
         *(12, 3456, 0.0123456, 0.001, request_id),
     )

@@ -91,6 +91,16 @@ def test_another_reason_or_another_certificate_is_not_folded(harness: Harness) -
     ]
 
 
+def test_another_listener_or_another_upstream_is_not_folded(harness: Harness) -> None:
+    """Two load balancers that are set up wrongly, two services that are down: the second is told, too."""
+    places = [("public", None), ("internal", None), ("public", "orders"), ("public", "reports")]
+    for listener, upstream in places:
+        for request_id in (f"{listener} {upstream}", "folded"):
+            refused = entry(reason="upstream_error", status=502, request_id=request_id, upstream=upstream)
+            harness.log.record(refused, "aa", listener=listener)
+    assert [request_id for request_id, _ in harness.brief()] == [f"{one} {other}" for one, other in places]
+
+
 def test_windows_that_begin_apart_end_apart(harness: Harness) -> None:
     harness.refuse("aa", request_id="a0")
     harness.refuse("aa", request_id="a1")

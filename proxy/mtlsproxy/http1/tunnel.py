@@ -170,7 +170,7 @@ class Tunnel:
         self.end(Reason.UPSTREAM_UNAVAILABLE, f"{url} is no longer a server of the route's upstream")
 
     def _server_refused(self, detail: str) -> None:
-        self.end(Reason.UPSTREAM_ERROR, detail)
+        self.end(Reason.UPSTREAM_ERROR, self._server.named(detail))
 
     def end(self, reason: Reason | None = None, detail: str = "") -> None:
         """Close both ends; what each had been sent still goes out, unless there is a reason against it."""

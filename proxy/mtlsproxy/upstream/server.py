@@ -159,7 +159,7 @@ class Server:
         opened = was is State.CLOSED or (only is not None and self.breaker.only is None)  # or: for all the others, too
         if opened and self.breaker.state is State.OPEN:
             log.warning(
-                "server %s of upstream %s is left alone for %gs%s: %d failures in a row (circuit_breaker), the last: %s",
+                "server %s of upstream %s is left alone for %gs%s: %d failures in a row, the last: %s",
                 self.url,
                 self.upstream.name,
                 self.breaker.open_for,

@@ -34,5 +34,5 @@ def test_the_circuit_breaker_is_open_for_who_has_opened_it(
 
     eventually(lambda: len(left_alone()) == 2)
     said = left_alone()
-    assert "for a while by mallory.clients.test, whose requests alone it fails: 3 failures in a row" in said[0]
-    assert "for a while: 4 failures in a row" in said[1]
+    assert "for 3600s by mallory.clients.test, whose requests alone it fails: 3 failures in a row" in said[0]
+    assert "for 3600s: 4 failures in a row" in said[1]

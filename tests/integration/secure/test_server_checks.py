@@ -31,8 +31,9 @@ def refused(served: Secured) -> str:
     assert served.failures == 1
     assert served.proxy.series("rejections_total") == {("internal", "all", "upstream_error", "true"): 1}
     assert not any(served.upstream.received)
-    detail: str = line["detail"]
-    return detail
+    server, _, detail = line["detail"].partition(": ")
+    assert server.startswith("https://"), "which of the upstream's servers"
+    return str(detail)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

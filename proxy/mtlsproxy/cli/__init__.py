@@ -3,8 +3,8 @@
 Beside the commands, which COMMANDS lists:
 
     report          how all of them answer: trees, JSON, errors; streams: and how they end when nobody reads that
-    report_…        how what one found looks: report_check, report_explain, report_inspect and report_inspect_json,
-                    report_policy, report_plan, report_probe; parts of several: report_checks, report_sources
+    report_check, report_explain, report_inspect, report_inspect_json, report_plan, report_policy, report_probe:
+                    how what one command found looks; report_checks, report_sources: parts of several
     inquiry         what the data path would say to a client (`explain`); evidence: by which files
     rejection       a refusal of a running proxy; admin_client: asks it; mends: what to do, by the reason alone
     site, policy    what a configuration says to clients (`test-policy`, `plan`); expectations: what it should say

@@ -4,8 +4,8 @@ load          reads the file; `load_config` is the way in
 parse         bytes to `LoadedConfig`, or to every error at once
 denyfile      the same of a deny file
 document      YAML to plain data in which every value has its line
-model         the model, gathered from listener, truststore, matchers, route, upstream and service
-base, scalars what the model is made of: sections, lists, durations, sizes, addresses
+model         the model; listener, truststore, matchers, route, upstream, service: its parts
+base          sections and lists; scalars: durations, sizes, addresses
 networks      addresses in CIDRs
 errors        what is wrong with a file, and where
 diagnose      the model's complaints in the operator's words

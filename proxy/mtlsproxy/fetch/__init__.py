@@ -1,7 +1,7 @@
 """Fetches what revocation needs from elsewhere, without ever holding up a request, and keeps it across restarts.
 
 rules        which URLs and addresses may be asked, and the one error of this room
-names, slots look-ups of hosts; how many requests go to one at a time
+names        look-ups of hosts; slots: how many requests go to one at a time
 http         a bounded HTTP client that asks only those
 budget       what the lists of one host may take together
 accept       whether a fetched list may replace the known one

@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import stat
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -49,6 +49,19 @@ class Copy:
     fetched_at: datetime
     etag: str | None
     last_modified: str | None
+
+
+def state_folder(configured: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """`state_dir`; where it is null the user's cache directory (XDG Base Directory); None where there is no home."""
+    if configured is not None:
+        return configured
+    cache = environ.get("XDG_CACHE_HOME", "")
+    if Path(cache).is_absolute():
+        return Path(cache) / "mtlsproxy"
+    try:
+        return Path.home() / ".cache" / "mtlsproxy"
+    except RuntimeError:
+        return None
 
 
 def private_folder(folder: Path) -> Path:

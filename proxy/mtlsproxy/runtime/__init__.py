@@ -1,5 +1,6 @@
 """Turns a configuration into one immutable Snapshot, swaps it whole, and owns start and stop.
 
+start        all that a start loads, before anything is bound
 server       the process: start, signals, drain
 sockets      what listeners listen on; systemd: that passes some, and is told how we are
 privileges   who the process is; descriptors: how many files it may open

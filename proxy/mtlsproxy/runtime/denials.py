@@ -7,7 +7,7 @@ under a lock, so that none takes out what another one put in.
 import asyncio
 import fcntl
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -43,19 +43,6 @@ class TooManyDenials(Exception):
 class _File(Section):
     version: Literal[1]
     denials: Many[Denial]
-
-
-def state_folder(configured: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """`state_dir`; where it is null the user's cache directory (XDG Base Directory); None where there is no home."""
-    if configured is not None:
-        return configured
-    cache = environ.get("XDG_CACHE_HOME", "")
-    if Path(cache).is_absolute():
-        return Path(cache) / "mtlsproxy"
-    try:
-        return Path.home() / ".cache" / "mtlsproxy"
-    except RuntimeError:
-        return None
 
 
 def read_denials(folder: Path, at: datetime) -> tuple[Denial, ...] | None:

@@ -11,11 +11,11 @@ from pathlib import Path
 from mtlsproxy.config.errors import ConfigErrors, ConfigWarning
 from mtlsproxy.config.load import LoadedConfig
 from mtlsproxy.config.model import Config, Listener, Revocation
-from mtlsproxy.fetch.cache import CacheError, readable_folder
+from mtlsproxy.fetch.cache import CacheError, readable_folder, state_folder
 from mtlsproxy.revocation.crl import Crl
 from mtlsproxy.revocation.crlset import CrlSet, Problem
 from mtlsproxy.revocation.sources import load_sources
-from mtlsproxy.runtime.denials import DenialsError, read_denials, state_folder
+from mtlsproxy.runtime.denials import DenialsError, read_denials
 from mtlsproxy.runtime.issuers import unknown_issuers
 from mtlsproxy.runtime.lists import Known, Lists, LoadCrls, Source
 from mtlsproxy.runtime.report import Report

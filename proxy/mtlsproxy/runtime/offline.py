@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from mtlsproxy.config.model import Revocation
 from mtlsproxy.config.scalars import host_of
-from mtlsproxy.fetch.cache import CacheError, readable_folder
+from mtlsproxy.fetch.cache import CacheError, readable_folder, state_folder
 from mtlsproxy.fetch.client import CrlEvent
 from mtlsproxy.fetch.messages import CrlUrl
 from mtlsproxy.fetch.once import Found, Lookup, look
@@ -25,7 +25,6 @@ from mtlsproxy.revocation.crl import Crl
 from mtlsproxy.revocation.crlset import CrlSet, Problem
 from mtlsproxy.revocation.ocsp_answers import OcspAnswer, OcspAnswers, OcspFailure
 from mtlsproxy.revocation.policy import OcspPolicy, RevocationPolicy
-from mtlsproxy.runtime.denials import state_folder
 from mtlsproxy.runtime.feed import Feed, fetches_lists, needs_feed
 from mtlsproxy.runtime.lists import Source
 from mtlsproxy.runtime.material import Material

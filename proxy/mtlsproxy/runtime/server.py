@@ -19,11 +19,11 @@ from typing import Protocol
 from mtlsproxy.config.errors import ConfigErrors
 from mtlsproxy.config.load import LoadedConfig, load_config
 from mtlsproxy.config.model import Config
-from mtlsproxy.fetch.cache import CacheError
+from mtlsproxy.fetch.cache import CacheError, state_folder
 from mtlsproxy.fetch.client import CrlEvent, FetchClient
 from mtlsproxy.revocation.sources import LoadedCrls
 from mtlsproxy.runtime.auditing import Auditing
-from mtlsproxy.runtime.denials import Denials, state_folder
+from mtlsproxy.runtime.denials import Denials
 from mtlsproxy.runtime.descriptors import make_room
 from mtlsproxy.runtime.feeds import Feeds
 from mtlsproxy.runtime.gauges import show_build, show_material

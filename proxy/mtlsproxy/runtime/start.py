@@ -7,7 +7,7 @@ from datetime import datetime
 from mtlsproxy.config.errors import ConfigErrors
 from mtlsproxy.config.load import LoadedConfig
 from mtlsproxy.fetch.at_start import load_at_start
-from mtlsproxy.runtime.denials import state_folder
+from mtlsproxy.fetch.cache import state_folder
 from mtlsproxy.runtime.material import Material, load_material
 from mtlsproxy.runtime.privileges import PrivilegeError, process_of
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from mtlsproxy.config.errors import ConfigErrors
 from mtlsproxy.config.load import LoadedConfig, load_config
 from mtlsproxy.config.model import Config
+from mtlsproxy.fetch.cache import state_folder
 from mtlsproxy.fetch.client import FetchClient, HelperFailed, read_here
 from mtlsproxy.revocation.sources import LoadedCrls, SourceError
 from mtlsproxy.runtime.auditing import Auditing
-from mtlsproxy.runtime.denials import Denials, state_folder
+from mtlsproxy.runtime.denials import Denials
 from mtlsproxy.runtime.descriptors import make_room
 from mtlsproxy.runtime.gauges import show_build
 from mtlsproxy.runtime.material import Material

@@ -19,12 +19,11 @@ from typing import Any
 from mtlsproxy.config.errors import ConfigErrors
 from mtlsproxy.config.load import LoadedConfig, reread_config
 from mtlsproxy.config.model import Config
-from mtlsproxy.fetch.cache import CacheError
+from mtlsproxy.fetch.cache import CacheError, state_folder
 from mtlsproxy.fetch.client import FetchClient, HelperFailed, read_here
 from mtlsproxy.hardening import harden
 from mtlsproxy.revocation.sources import LoadedCrls, SourceError
 from mtlsproxy.runtime.control import Control
-from mtlsproxy.runtime.denials import state_folder
 from mtlsproxy.runtime.material import Material, load_material
 from mtlsproxy.runtime.reload import Outcome
 from mtlsproxy.runtime.server import AdminHandle, Proxy, Surroundings

@@ -4,6 +4,7 @@ import contextlib
 import os
 import stat
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from tests.unit.revocation.build import HOUR, NOW
@@ -15,6 +16,7 @@ from mtlsproxy.fetch.cache import (
     private_folder,
     read_copy,
     readable_folder,
+    state_folder,
     write_atomically,
 )
 
@@ -259,3 +261,12 @@ def test_a_file_is_replaced_whole(tmp_path):
         write_atomically(path, (b"new",))
         assert before.read() == b"onetwo"
     assert path.read_bytes() == b"new"
+
+
+def test_the_folder_is_state_dir_or_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert state_folder(Path("/var/lib/x"), {"XDG_CACHE_HOME": "/c"}) == Path("/var/lib/x")
+    assert state_folder(None, {"XDG_CACHE_HOME": "/c"}) == Path("/c/mtlsproxy")
+    # XDG Base Directory: a relative path is to be ignored.
+    assert state_folder(None, {"XDG_CACHE_HOME": "c"}) == tmp_path / ".cache" / "mtlsproxy"
+    assert state_folder(None, {}) == tmp_path / ".cache" / "mtlsproxy"

@@ -22,7 +22,6 @@ from mtlsproxy.runtime.denials import (
     DenialsError,
     TooManyDenials,
     read_denials,
-    state_folder,
     write_denials,
 )
 from mtlsproxy.verdict.trust import Denial
@@ -290,12 +289,3 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path, monkey
         write_denials(tmp_path, ())
     assert read_denials(tmp_path, NOW) == FULL
     assert [file.name for file in tmp_path.iterdir()] == [FILE]
-
-
-def test_the_folder_is_state_dir_or_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert state_folder(Path("/var/lib/x"), {"XDG_CACHE_HOME": "/c"}) == Path("/var/lib/x")
-    assert state_folder(None, {"XDG_CACHE_HOME": "/c"}) == Path("/c/mtlsproxy")
-    # XDG Base Directory: a relative path is to be ignored.
-    assert state_folder(None, {"XDG_CACHE_HOME": "c"}) == tmp_path / ".cache" / "mtlsproxy"
-    assert state_folder(None, {}) == tmp_path / ".cache" / "mtlsproxy"

@@ -10,7 +10,7 @@ from mtlsproxy.access.matcher import compile_match
 from mtlsproxy.access.paths import canonical
 from mtlsproxy.access.pattern import Use
 from mtlsproxy.access.rules import RuleList
-from mtlsproxy.config.model import Route
+from mtlsproxy.config.model import Config, Listener, Route
 from mtlsproxy.identity.client import Client
 from mtlsproxy.reasons import Reason
 from mtlsproxy.x509.evidence import Check, Result
@@ -64,6 +64,12 @@ def compile_route(route: Route, listener_truststores: Sequence[str]) -> Compiled
         allow=allow,
         deny=RuleList([compile_match(entry, Use.DENY) for entry in route.deny]),
     )
+
+
+def compile_routes(config: Config, listener: Listener) -> tuple[CompiledRoute, ...]:
+    """The routes of a listener, in their order."""
+    truststores = listener.client_auth.truststores
+    return tuple(compile_route(route, truststores) for route in config.routes if route.is_on(listener.name))
 
 
 def decide(route: CompiledRoute, client: Client, vouched: Sequence[str]) -> Decision:

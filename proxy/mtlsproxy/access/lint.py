@@ -9,11 +9,11 @@ from ipaddress import ip_network
 from itertools import product
 from typing import get_args
 
-from mtlsproxy.access.decide import CompiledRoute, compile_route
+from mtlsproxy.access.decide import compile_routes
 from mtlsproxy.access.pattern import Pattern, Use, dns_pattern, email_pattern, text_pattern, uri_pattern
 from mtlsproxy.access.router import RouteMatch, Router
 from mtlsproxy.access.weaker import weaker_ways
-from mtlsproxy.config.model import Config, Listener, Match, Route
+from mtlsproxy.config.model import Config, Match, Route
 from mtlsproxy.config.route import Method
 
 StandsFor = Callable[[str, str], bool]
@@ -54,7 +54,7 @@ def lint(config: Config, stands_for: StandsFor | None = None) -> tuple[Remark, .
 
 
 def _shadowed(config: Config) -> Iterator[Remark]:
-    routers = {each.name: Router(compiled(config, each), each.name) for each in config.listeners}
+    routers = {each.name: Router(compile_routes(config, each), each.name) for each in config.listeners}
     for number, route in enumerate(config.routes):
         takers: dict[str, None] = {}
         for name in _listeners(config, route):
@@ -80,15 +80,8 @@ def _some_host(pattern: str) -> str:
     return f"{_FRESH}.{pattern[2:]}" if pattern.startswith("*.") else pattern
 
 
-def compiled(config: Config, listener: Listener) -> Iterator[CompiledRoute]:
-    """The routes of a listener."""
-    for route in config.routes:
-        if route.listeners is None or listener.name in route.listeners:
-            yield compile_route(route, listener.client_auth.truststores)
-
-
 def _listeners(config: Config, route: Route) -> list[str]:
-    return [each.name for each in config.listeners if route.listeners is None or each.name in route.listeners]
+    return [each.name for each in config.listeners if route.is_on(each.name)]
 
 
 def stores_of(config: Config, route: Route) -> tuple[str, ...]:
@@ -96,7 +89,7 @@ def stores_of(config: Config, route: Route) -> tuple[str, ...]:
     names = {
         name: None
         for listener in config.listeners
-        if route.listeners is None or listener.name in route.listeners
+        if route.is_on(listener.name)
         for name in listener.client_auth.truststores
     }
     return tuple(name for name in names if route.truststores is None or name in route.truststores)

@@ -54,7 +54,7 @@ class Router:
     """
 
     def __init__(self, routes: Iterable[CompiledRoute], listener: str) -> None:
-        mine = [r for r in routes if r.config.listeners is None or listener in r.config.listeners]
+        mine = [r for r in routes if r.config.is_on(listener)]
         by_pattern: dict[str, list[int]] = {}
         for index, route in enumerate(mine):
             for host in dict.fromkeys(route.config.hosts or ("",)):

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from mtlsproxy.access.decide import CompiledRoute, Decision, decide
-from mtlsproxy.access.lint import compiled
+from mtlsproxy.access.decide import CompiledRoute, Decision, compile_routes, decide
 from mtlsproxy.cli.policy import Miss, Policy, Request
 from mtlsproxy.config.model import Config, Listener
 from mtlsproxy.identity.render import UnrenderableIdentity, render
@@ -155,7 +154,7 @@ def _find(
 
 def _by_name(config: Config, name: str, listeners: Sequence[Listener]) -> tuple[Listener, CompiledRoute]:
     for listener in listeners:
-        for route in compiled(config, listener):
+        for route in compile_routes(config, listener):
             if route.name == name:
                 return listener, route
     raise NoSuchRoute(name, listeners)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import ip_address
 
-from mtlsproxy.access.decide import CompiledRoute, Decision, decide
-from mtlsproxy.access.lint import compiled
+from mtlsproxy.access.decide import CompiledRoute, Decision, compile_routes, decide
 from mtlsproxy.access.router import NoMatch, Router
 from mtlsproxy.config.model import Config, Listener
 from mtlsproxy.identity.client import Client
@@ -98,7 +97,7 @@ class Policy:
         """As `answer`, of a route on whatever listener the client may use it; by its name, whatever it matches."""
         found = Answer("", None, Reason.NO_ROUTE, f"there is no route {name}")
         for listener in self.config.listeners:
-            route = next((each for each in compiled(self.config, listener) if each.name == name), None)
+            route = next((each for each in compile_routes(self.config, listener) if each.name == name), None)
             if route is not None:
                 vouching = [each for each in listener.client_auth.truststores if each in vouched]
                 found = self._shut_out(client, vouching, vouched, listener, at) or _answer(
@@ -124,7 +123,7 @@ class Policy:
     def _router(self, listener: Listener) -> Router:
         router = self._routers.get(listener.name)
         if router is None:
-            router = self._routers[listener.name] = Router(compiled(self.config, listener), listener.name)
+            router = self._routers[listener.name] = Router(compile_routes(self.config, listener), listener.name)
         return router
 
 

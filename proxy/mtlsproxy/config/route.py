@@ -95,3 +95,7 @@ class Route(Section):
     identity: Name = "default"
     """A name under identities."""
     timeouts: RouteTimeouts = Field(default_factory=RouteTimeouts)
+
+    def is_on(self, listener: str) -> bool:
+        """Whether the listener of this name has it."""
+        return self.listeners is None or listener in self.listeners

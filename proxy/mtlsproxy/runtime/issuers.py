@@ -56,7 +56,7 @@ def unknown_issuers(config: Config, trusts: Mapping[str, Trust]) -> Iterator[tup
 def _truststores(config: Config, route: Route) -> Iterable[str]:
     if route.truststores is not None:
         return route.truststores
-    listeners = [each for each in config.listeners if route.listeners is None or each.name in route.listeners]
+    listeners = [each for each in config.listeners if route.is_on(each.name)]
     return dict.fromkeys(name for listener in listeners for name in listener.client_auth.truststores)
 
 

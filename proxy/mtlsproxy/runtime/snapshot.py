@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from mtlsproxy.access.decide import CompiledRoute, compile_route
+from mtlsproxy.access.decide import CompiledRoute, compile_routes
 from mtlsproxy.access.router import Router
 from mtlsproxy.config.errors import ConfigErrors
 from mtlsproxy.config.model import Config, Listener
@@ -102,11 +102,7 @@ def make_plan(material: Material, secret: bytes) -> Plan:
     contexts = build_listener_contexts(material, secret)
     listeners = {}
     for listener in material.loaded.config.listeners:
-        routes = tuple(
-            compile_route(route, listener.client_auth.truststores)
-            for route in material.loaded.config.routes
-            if route.listeners is None or listener.name in route.listeners
-        )
+        routes = compile_routes(material.loaded.config, listener)
         listeners[listener.name] = ListenerPlan(contexts[listener.name], routes, Router(routes, listener.name))
     return Plan(material, listeners, build_upstream_contexts(material))
 

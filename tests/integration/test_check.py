@@ -127,6 +127,41 @@ def test_the_summary_for_people_says_the_same(sound: Tree, write: Write, materia
         assert words in output, words
 
 
+def test_what_differs_from_one_server_on_a_plain_listener_is_shown(sound: Tree, write: Write) -> None:
+    """Who sends PROXY headers, whose X-Forwarded-* stay, which server is next and when one is left out."""
+    plain = check(write(sound)).stdout
+    assert "no health check" in plain
+    for words in ("PROXY", "X-Forwarded", "weight", "round_robin", "workers", "without the path's prefix"):
+        assert words not in plain, words
+    sound["workers"] = 2
+    sound["routes"][0] |= {"paths": ["/a"], "strip_prefix": True}
+    sound["listeners"][0] |= {
+        "proxy_protocol": "v2", "proxy_protocol_from": ["192.0.2.1"], "trusted_proxies": ["198.51.100.0/24"],
+    }  # fmt: skip
+    sound["upstreams"]["recorder"] = {
+        "servers": [{"url": "http://127.0.0.1:9", "weight": 3}, {"url": "unix:/run/app.sock"}],
+        "balance": "client_hash",
+        "health_check": {"path": "/well", "interval": "3s"},
+        "circuit_breaker": {"failures": 2, "open_for": "7s"},
+    }
+    file = write(sound)
+    shown = check(file).stdout
+    for words in (
+        "PROXY v2 header from 192.0.2.1/32",
+        "X-Forwarded-* kept of 198.51.100.0/24",
+        "to recorder without the path's prefix",
+        "recorder client_hash",
+        "http://127.0.0.1:9 weight 3",
+        "unix:/run/app.sock weight 1",
+        "left alone for 7s after 2 failures in a row; checked with GET /well every 3s",
+        "workers 2",
+    ):
+        assert words in shown, words
+    (upstream,) = found(file)["upstreams"]
+    assert (upstream["balance"], upstream["weights"]) == ("client_hash", [3, 1])
+    assert upstream["health_check"] == {"path": "/well", "interval": 3.0}
+
+
 def test_where_revocations_are_heard_of_is_shown(sound: Tree, write: Write) -> None:
     revocation = sound["truststores"]["partners"]["revocation"]
     assert "OCSP" not in check(write(sound)).stdout

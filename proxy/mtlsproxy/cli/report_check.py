@@ -12,7 +12,7 @@ from mtlsproxy.access.matcher import compile_match
 from mtlsproxy.cli import report_sources
 from mtlsproxy.cli.report import days_left, findings, in_days, line, moment, print_tree, text, tree
 from mtlsproxy.config.errors import ConfigWarning
-from mtlsproxy.config.model import Config, Listener, Match, Route
+from mtlsproxy.config.model import Config, Listener, Match, Route, Upstream
 from mtlsproxy.config.model import Truststore as TruststoreConfig
 from mtlsproxy.revocation.crl import Crl
 from mtlsproxy.runtime.material import Material
@@ -42,12 +42,16 @@ def inventory(
             {
                 "name": name,
                 "servers": [server.url for server in upstream.servers],
+                **_lending(upstream),
                 "tls": _upstream_tls(material, name, at) if upstream.tls else None,
             }
             for name, upstream in config.upstreams.items()
         ],
         "admin": {"bind": str(config.admin.bind), "metrics_bind": _text_or_none(config.admin.metrics_bind)},
         "access_log": str(config.logging.access),
+        "audit_log": _text_or_none(config.logging.audit),
+        "workers": config.workers,
+        "user": config.user,
         "native_services_missing": native.unavailable_because(),
         "warnings": findings(warnings),
     }
@@ -65,6 +69,9 @@ def _listener(listener: Listener, credentials: Iterable[Credential], at: datetim
         "protocols": list(listener.protocols),
         "truststores": list(listener.client_auth.truststores),
         "missing_certificate": listener.client_auth.missing_certificate,
+        "proxy_protocol": listener.proxy_protocol,
+        "proxy_protocol_from": [str(network) for network in listener.proxy_protocol_from],
+        "trusted_proxies": [str(network) for network in listener.trusted_proxies],
         "certificates": [
             {
                 **_certificate(credential.leaf, at),
@@ -134,13 +141,29 @@ def _route(route: Route, config: Config) -> Inventory:
         "deny": _entries(route.deny),
         "enforce": route.enforce,
         "upstream": route.upstream,
+        "strip_prefix": route.strip_prefix,
+    }
+
+
+def _lending(upstream: Upstream) -> Inventory:
+    """Which server is next, and which is left out. Times in seconds."""
+    check, breaker = upstream.health_check, upstream.circuit_breaker
+    return {
+        "weights": [server.weight for server in upstream.servers],
+        "balance": upstream.balance,
+        "host": upstream.host,
+        "health_check": None if check.path is None else {"path": check.path, "interval": check.interval},
+        "circuit_breaker": {"failures": breaker.failures, "open_for": breaker.open_for},
     }
 
 
 def _upstream_tls(material: Material, name: str, at: datetime) -> Inventory:
     trust, own = material.servers[name], material.client_credentials.get(name)
+    tls = material.loaded.config.upstreams[name].tls
+    assert tls is not None
     return {
         "trust_anchors": [_certificate(anchor, at) for anchor in trust.truststore.anchors],
+        "server_name": tls.server_name,
         "certificate": None if own is None else {**_certificate(own.leaf, at), "file": str(own.certificate_file)},
         "revocation": {"mode": trust.revocation.mode, "scope": trust.revocation.scope},
         "crls": [_crl(crl, at, pending=False) for crl in trust.crls.crls],
@@ -169,6 +192,9 @@ def print_inventory(file: Path, found: Inventory, consulted: Mapping[str, Consul
         tree(line(("upstreams", "bold")), map(_show_upstream, found["upstreams"])),
         line(("admin", "bold"), *_show_admin(found["admin"])),
         line(("access log", "bold"), found["access_log"]),
+        *([line(("audit log", "bold"), found["audit_log"])] if found["audit_log"] else []),
+        *([line(("workers", "bold"), str(found["workers"]))] if found["workers"] != 1 else []),
+        *([line(("user", "bold"), found["user"])] if found["user"] else []),
         line(("native services", "bold"), found["native_services_missing"] or "all there"),
         *_show_warnings(warnings),
     )
@@ -180,6 +206,7 @@ def _show_listener(listener: Mapping[str, Any]) -> Tree:
         line((listener["name"], "cyan"), listener["bind"], f"{listener['minimum_version']} or later"),
         [
             text(f"clients of {', '.join(listener['truststores'])}; without a certificate: {without}"),
+            *_show_proxies(listener),
             *(
                 line(
                     "certificate", c["subject"], f"for {', '.join(c['names'])},", *_ends(c["not_after"], c["days_left"])
@@ -188,6 +215,15 @@ def _show_listener(listener: Mapping[str, Any]) -> Tree:
             ),
         ],
     )
+
+
+def _show_proxies(listener: Mapping[str, Any]) -> list[Text]:
+    version, trusted = listener["proxy_protocol"], listener["trusted_proxies"]
+    senders = ", ".join(listener["proxy_protocol_from"])
+    return [
+        *([text(f"PROXY {version} header from {senders}")] if version != "off" else []),
+        *([text(f"X-Forwarded-* kept of {', '.join(trusted)}")] if trusted else []),
+    ]
 
 
 _SOON_DAYS = 30
@@ -249,13 +285,26 @@ def _show_route(route: Mapping[str, Any]) -> Tree:
         ", ".join(route["hosts"] or ("any host",)),
         ", ".join(route["paths"] or ("any path",)),
         f"to {route['upstream']}",
+        "without the path's prefix" if route["strip_prefix"] else "",
     )
     return tree(label, who)
 
 
 def _show_upstream(upstream: Mapping[str, Any]) -> Tree:
+    urls, weights = upstream["servers"], upstream["weights"]
+    check, breaker = upstream["health_check"], upstream["circuit_breaker"]
+    left_out = f"left alone for {breaker['open_for']:g}s after {breaker['failures']} failures in a row"
+    checked = f"; checked with GET {check['path']} every {check['interval']:g}s" if check else "; no health check"
     return tree(
-        line((upstream["name"], "cyan")), [*map(text, upstream["servers"]), *_show_upstream_tls(upstream["tls"])]
+        line((upstream["name"], "cyan"), upstream["balance"] if len(urls) > 1 else ""),
+        [
+            *(
+                line(url, f"weight {weight}" if len(set(weights)) > 1 else "")
+                for url, weight in zip(urls, weights, strict=True)
+            ),
+            text(left_out + checked),
+            *_show_upstream_tls(upstream["tls"]),
+        ],
     )
 
 
@@ -265,6 +314,7 @@ def _show_upstream_tls(tls: Mapping[str, Any] | None) -> list[Text]:
     own = tls["certificate"]
     return [
         *(_show_ca("servers of", anchor) for anchor in tls["trust_anchors"]),
+        *([text(f"their certificates are for {tls['server_name']}")] if tls["server_name"] else []),
         *([line("shows them", f"{own['subject']},", *_ends(own["not_after"], own["days_left"]))] if own else []),
         text(f"their revocation {_mode(tls['revocation'])}"),
         *map(_show_crl, tls["crls"]),

@@ -141,6 +141,7 @@ def test_what_is_wrong_is_said(proxy: RunningProxy, arguments: tuple[str, ...], 
         ("http://127.0.0.1:1", "cannot be asked"),
         ("127.0.0.1:9901", "is not a URL"),
         ("file:///etc/passwd", "is not a URL"),
+        ("https://127.0.0.1:9901", "through a tunnel"),
     ],
 )
 def test_an_admin_that_is_not_there(url: str, words: str) -> None:

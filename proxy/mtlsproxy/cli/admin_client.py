@@ -19,6 +19,7 @@ MAX_ANSWER = 64 * 1024 * 1024
 """Octets: of ten thousand clients with long names."""
 
 DEFAULT_URL = "http://127.0.0.1:9901"
+_TUNNEL = "ssh -L 9901:127.0.0.1:9901 HOST"
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -40,7 +41,10 @@ def admin_url(given: str | None, configured: Admin | None) -> str:
     if given is None:
         return DEFAULT_URL if configured is None else _configured(configured)
     parts = urlsplit(given)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    if parts.scheme == "https":
+        # urllib would verify it by the system's CAs, which are used nowhere here.
+        raise BadInput(f"--admin: the admin speaks http; from elsewhere ask through a tunnel, as {_TUNNEL} makes one")
+    if parts.scheme != "http" or not parts.hostname or parts.query or parts.fragment:
         raise BadInput(f"--admin: {given!r} is not a URL such as {DEFAULT_URL}")
     return given.rstrip("/")
 

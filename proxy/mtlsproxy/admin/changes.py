@@ -55,6 +55,8 @@ class Changes:
             words = f"in force now, but not kept: a restart would forget it. {error.detail}; then send it again"
             return problem(HTTPStatus.INTERNAL_SERVER_ERROR, words)
         answer = shown(done.denial) | {"connections_ended": done.ended}
+        if done.warning is not None:
+            answer["warning"] = f"issuer: {done.warning}"
         return json_answer(answer, HTTPStatus.CREATED if done.made else HTTPStatus.OK)
 
     async def lift(self, request: web.Request) -> web.Response:

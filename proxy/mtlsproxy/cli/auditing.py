@@ -178,8 +178,7 @@ def _change(said: Said) -> str:
         case "reload":
             return _reload(said)
         case "denial_made" | "denial_lifted":
-            note = f"; {said['reason']}" if said.get("reason") else ""
-            return f"{said.get('id')}: {said.get('denied')}{note}"
+            return f"{said.get('id')}: {said.get('denied')}"  # its words have the reason, too
         case "crl":
             return f"truststore {said.get('truststore')}: {said.get('detail')}"
         case "started":

@@ -130,9 +130,9 @@ def days_left(until: datetime, at: datetime) -> int:
 
 
 def in_days(days: int) -> str:
-    """What `days_left` found, in words: `in 30 days`, `today`, `3 days ago`."""
+    """What `days_left` found, in words: `in 30 days`, `today`, `less than a day ago`, `3 days ago`."""
     count = days if days >= 0 else -days - 1
     if count == 0:
-        return "today"
+        return "today" if days == 0 else "less than a day ago"
     words = f"{count} day{'s' if count != 1 else ''}"
     return f"in {words}" if days > 0 else f"{words} ago"

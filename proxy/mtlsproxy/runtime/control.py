@@ -10,6 +10,7 @@ from mtlsproxy.access.matcher import compile_match
 from mtlsproxy.access.pattern import Use
 from mtlsproxy.config.model import DenyEntry
 from mtlsproxy.reasons import Reason
+from mtlsproxy.runtime.issuers import unknown_issuer_of
 from mtlsproxy.runtime.reload import Outcome
 from mtlsproxy.runtime.token import Token
 from mtlsproxy.verdict.trust import Denial
@@ -27,11 +28,12 @@ class NotServing(Exception):
 @dataclass(frozen=True, slots=True)
 class Denied:
     """A denial in force. made: False where there was one of the same words. ended: open connections that it ended,
-    or will with the answer under way."""
+    or will with the answer under way. warning: why it may match nobody."""
 
     denial: Denial
     made: bool
     ended: int
+    warning: str | None = None
 
 
 class Control:
@@ -69,13 +71,14 @@ class Control:
         """
         now = datetime.now(UTC)
         wanted = words_of(entry, truststore)
+        warning = unknown_issuer_of(entry, self._proxy.snapshot.material.trusts, truststore)
         known = next((d for d in self._proxy.denials.active(now) if words_of(d, d.truststore) == wanted), None)
         if known is not None:
             await self._proxy.denials.save(now)  # it may not be on disk yet
-            return Denied(known, False, 0)
+            return Denied(known, False, 0, warning)
         denial = denial_of(entry, truststore, now, by)
         self._proxy.denials.enforce(denial)
-        log.info("denial %s made by %s: %s", denial.id, by, wanted)
+        log_denial(denial, wanted, warning)
         ended = self.end_connections(denial)
         self._proxy.audit.denied(denial, wanted, ended)
         try:
@@ -83,7 +86,7 @@ class Control:
         finally:
             # Those that do not match are unchanged, but a reload before this may not have come to them yet.
             await self._proxy.judge_all_again()
-        return Denied(denial, True, ended)
+        return Denied(denial, True, ended, warning)
 
     async def lift(self, ident: str, by: str) -> Denial | None:
         """The denial that no longer counts; None: there is none of this id. Raises DenialsError with it in force."""
@@ -110,6 +113,12 @@ class Control:
 def denial_of(entry: DenyEntry, truststore: str | None, at: datetime, by: str) -> Denial:
     said = entry.model_dump(exclude_none=True) | ({} if truststore is None else {"truststore": truststore})
     return Denial.model_validate({**said, "id": secrets.token_hex(8), "created": at, "by": by})
+
+
+def log_denial(denial: Denial, words: str, warning: str | None) -> None:
+    log.info("denial %s made by %s: %s", denial.id, denial.by, words)
+    if warning is not None:
+        log.warning("denial %s: issuer: %s", denial.id, warning)
 
 
 def words_of(entry: DenyEntry, truststore: str | None) -> str:

@@ -36,6 +36,15 @@ class _Authorities:
         return f"{issuer} is no loaded CA's name{near}: {_UNLESS}"
 
 
+def unknown_issuer_of(entry: Match, trusts: Mapping[str, Trust], truststore: str | None) -> str | None:
+    """What is wrong with the `issuer` of a denial of the API; None where nothing is, or it has none.
+
+    truststore: whose CAs it may name; None: those of all.
+    """
+    known = _Authorities(trust for name, trust in trusts.items() if truststore in (None, name))
+    return next((wrong for _, wrong in _complaints([entry], known, either_order=True)), None)
+
+
 def unknown_issuers(config: Config, trusts: Mapping[str, Trust]) -> Iterator[tuple[str, str]]:
     """Of every entry: where it is in the configuration, and what is wrong with its `issuer`."""
     for name, truststore in config.truststores.items():

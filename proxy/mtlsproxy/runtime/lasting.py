@@ -28,9 +28,22 @@ def lists_of(trust: Trust, now: datetime) -> list[dict[str, Any]]:
     ]
 
 
+def missing_from(trust: Trust) -> list[str]:
+    """Trust anchors whose every client is refused for want of a list that nobody has given, by subject."""
+    policy = trust.revocation
+    elsewhere = trust.ocsp is not None or trust.points is not None
+    if policy.mode != "hard_fail" or policy.scope != "chain" or elsewhere:
+        return []
+    return [anchor.subject for anchor in trust.truststore.anchors if not trust.crls.signed_by(anchor).lists]
+
+
 def ends_of(trust: Trust, now: datetime) -> list[dict[str, Any]]:
-    """The same in short, of each CA."""
-    return [
+    """The same in short, of each CA; and those that `missing_from` names."""
+    missing = [
+        {"truststore": trust.name, "issuer": issuer, "state": "missing", "seconds_left": None}
+        for issuer in missing_from(trust)
+    ]
+    return missing + [
         {
             "truststore": trust.name,
             "issuer": found.base.issuer,

@@ -10,7 +10,7 @@ import mtlsproxy
 from mtlsproxy.revocation.combined import CombinedCrl
 from mtlsproxy.runtime.control import Control
 from mtlsproxy.runtime.feeds import Feeds
-from mtlsproxy.runtime.lasting import ends_of, lists_of, tries_of
+from mtlsproxy.runtime.lasting import ends_of, lists_of, missing_from, tries_of
 from mtlsproxy.runtime.reload import Outcome
 from mtlsproxy.telemetry.clients import MAX_CLIENTS, as_dicts, merged
 from mtlsproxy.telemetry.refusals import MAX_RECENT, OnEvent
@@ -187,6 +187,7 @@ def _truststore(trust: Trust, feeds: Feeds, now: datetime) -> dict[str, Any]:
         ],
         "revocation": trust.revocation.mode,
         "crls": lists_of(trust, now),
+        "crls_missing": missing_from(trust),
         "crl_urls": tries_of(feeds.asked(trust.name)),
         "crls_pending": sum(map(len, trust.crls.pending.values())),
         "ocsp": _ocsp(feeds.ocsp(trust.name)),

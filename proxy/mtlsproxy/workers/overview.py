@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from mtlsproxy.config.model import DenyEntry
-from mtlsproxy.runtime.control import Denied, NotServing, denial_of, words_of
+from mtlsproxy.runtime.control import Denied, NotServing, denial_of, log_denial, words_of
+from mtlsproxy.runtime.issuers import unknown_issuer_of
 from mtlsproxy.runtime.reload import Outcome
 from mtlsproxy.runtime.token import Token
 from mtlsproxy.telemetry.clients import MAX_CLIENTS, merged
@@ -178,17 +179,18 @@ class CrewControl:
         """As runtime.control.Control.deny."""
         supervisor, now = self._supervisor, datetime.now(UTC)
         wanted = words_of(entry, truststore)
+        warning = unknown_issuer_of(entry, supervisor.material.trusts, truststore)
         known = next((d for d in supervisor.denials.active(now) if words_of(d, d.truststore) == wanted), None)
         if known is not None:
             await supervisor.denials.save(now)
-            return Denied(known, False, 0)
+            return Denied(known, False, 0, warning)
         denial = denial_of(entry, truststore, now, by)
         supervisor.denials.enforce(denial)
-        log.info("denial %s made by %s: %s", denial.id, by, wanted)
+        log_denial(denial, wanted, warning)
         ended = await supervisor.tell_denials(denial)
         supervisor.audit.denied(denial, wanted, ended)
         await supervisor.denials.save(now)
-        return Denied(denial, True, ended)
+        return Denied(denial, True, ended, warning)
 
     async def lift(self, ident: str, by: str) -> Denial | None:
         lifted = await self._supervisor.denials.lift(ident, datetime.now(UTC))

@@ -289,3 +289,14 @@ def test_a_denial_costs_those_whom_it_does_not_name_no_new_judgement(
         live.revoke(alice)  # nothing counts on past another change
         eventually(lambda: alice.der in judged)
         assert live.refused(alice) == "revoked"
+
+
+def test_a_denial_that_may_match_nobody_is_made_and_says_so(live: Live, alice: Identity) -> None:
+    """Who mistypes an issuer must not believe that the client is out."""
+    right = named(alice)
+    status, said, _ = live.call("POST", "/api/deny", right | {"issuer": right["issuer"].replace("CN=", "CN=Not ")})
+    assert status == 201
+    assert "is no loaded CA's name" in said["warning"]
+    assert right["issuer"] in said["warning"]
+    assert "warning" not in live.call("POST", "/api/deny", right)[1]
+    assert live.refused(alice) == "denied"

@@ -34,6 +34,7 @@ def store(name: str = "partners", **what: Any) -> Tree:
         "revocation": "hard_fail",
         "crls": [crl()],
         "crl_urls": [],
+        "crls_missing": [],
         "crls_pending": 0,
         "ocsp": None,
         "deny": {"configured": 0, "file": 0, "api": 0},

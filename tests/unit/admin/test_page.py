@@ -186,6 +186,7 @@ URL = {
         (store(crl_urls=[URL]), ["http://ca.example/x.crl", "failed", "404 Not Found", "3 hours ago"]),
         (store(ocsp=OCSP), ["3 certificates known of", "2 hours ago", "failing", "did not answer in time"]),
         (store(deny={"configured": 1, "file": 0, "api": 2}), ["1 configured", "2 api"]),
+        (store(crls_missing=["CN=New CA"]), ["Lists missing", "CN=New CA", "no list"]),
         (store(crls_pending=2), ["Lists pending", "whose issuer is not known yet"]),
     ],
 )
@@ -197,6 +198,13 @@ def test_trust_says_how_fresh_it_is(known: dict[str, Any], words: list[str]) -> 
 def test_an_ended_list_is_seen_at_a_glance() -> None:
     known = store(crls=[crl(), crl("ended", -7200)])
     assert "1 ended" in seen(facts(status=status(truststores=[known]))).sections["glance"]
+
+
+def test_a_list_that_was_never_there_is_seen_at_a_glance_too() -> None:
+    """The lists of the others are fresh: without this the glance said so, while all of one CA were refused."""
+    glance = seen(facts(status=status(truststores=[store(crls_missing=["CN=New CA"])]))).sections["glance"]
+    assert "1 missing" in glance
+    assert "missing" not in seen(facts(status=status(truststores=[store()]))).sections["glance"]
 
 
 def test_an_upstreams_certificates_and_lists_are_shown_too() -> None:

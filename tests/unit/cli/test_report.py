@@ -86,7 +86,7 @@ def test_moments_are_rfc_3339_in_utc() -> None:
         (NOW + timedelta(days=1), 1, "in 1 day"),
         (NOW + timedelta(hours=23), 0, "today"),
         (NOW, 0, "today"),
-        (NOW - timedelta(hours=1), -1, "today"),
+        (NOW - timedelta(hours=1), -1, "less than a day ago"),
         (NOW - timedelta(days=1, hours=1), -2, "1 day ago"),
         (NOW - timedelta(days=3, hours=1), -4, "3 days ago"),
     ],

@@ -10,6 +10,7 @@ from tests.unit.revocation.build import Authority, authority
 from mtlsproxy.revocation.crl import Crl
 from mtlsproxy.revocation.crlset import CrlSet
 from mtlsproxy.revocation.policy import RevocationPolicy
+from mtlsproxy.runtime.lasting import ends_of
 from mtlsproxy.runtime.status import why_useless
 from mtlsproxy.verdict.trust import DenyList, Trust
 from mtlsproxy.x509.certificate import Certificate
@@ -87,3 +88,25 @@ def test_it_is_useless_with(case: str) -> None:
     store, why = USELESS[case]
     at = NOW + timedelta(days=4000) if "expired" in case else NOW
     assert why_useless(store, at) == why
+
+
+MISSING = [{"truststore": "partners", "issuer": ROOT.certificate.subject, "state": "missing", "seconds_left": None}]
+
+
+@pytest.mark.parametrize(
+    ("store", "missing"),
+    [
+        (trust(), MISSING),
+        (trust(parsed(BETWEEN, at=NOW)), MISSING),
+        (trust(FRESH), []),
+        (trust(ENDED), []),
+        (trust(mode="soft_fail"), []),
+        (trust(scope="leaf"), []),
+        (trust(ocsp=True), []),
+        (trust(points=True), []),
+    ],
+)
+def test_an_anchor_without_a_list_is_named_where_that_refuses_all_its_clients(
+    store: Trust, missing: list[dict[str, Any]]
+) -> None:
+    assert [end for end in ends_of(store, NOW) if end["state"] == "missing"] == missing

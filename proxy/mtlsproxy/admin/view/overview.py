@@ -123,6 +123,9 @@ def _revocation(facts: Facts) -> Element:
     lists = [found for store in stores for found in store["crls"]]
     ended = [found for found in lists if found["state"] == "ended"]
     late = [found for found in lists if found["state"] == "grace"]
+    missing = sum(len(store["crls_missing"]) for store in stores)
+    if missing:
+        return _tile("Revocation lists", "bad", f"{missing} missing", "all clients of a CA without one are refused")
     if ended:
         return _tile(
             "Revocation lists", "bad", f"{len(ended)} ended", f"of {len(lists)}: the mode of each truststore decides"

@@ -44,6 +44,9 @@ def _facts(now: datetime, store: Tree) -> Iterator[Element]:
     yield _fact("Trust anchors", *_anchors(now, store))
     if store.get("ocsp") is not None:
         yield _fact("OCSP", *_ocsp(now, store["ocsp"]))
+    if store["crls_missing"]:
+        without = [el("div", f"{plain(issuer)} ", badge("bad", "no list")) for issuer in store["crls_missing"]]
+        yield _fact("Lists missing", *without)
     if store["crls_pending"]:
         yield _fact("Lists pending", badge("soon", number(store["crls_pending"])), " whose issuer is not known yet")
     if "deny" in store:

@@ -149,6 +149,11 @@ def test_an_admin_that_is_not_there(url: str, words: str) -> None:
     assert (status, words in errors) == (2, True), errors
 
 
+def _refusal(**odd: object) -> bytes:
+    said = {"time": "2030-01-01T00:00:00Z", "reason": "not_allowed", "presented": "", "method": "GET", "path": "/"}
+    return json.dumps(said | odd).encode()
+
+
 class Stub(BaseHTTPRequestHandler):
     """An admin that answers as its path says; what it was sent is kept."""
 
@@ -161,6 +166,11 @@ class Stub(BaseHTTPRequestHandler):
             "/html": (200, b"<p>"),
             "/away": (302, b""),
             "/no": (401, b'{"detail": "why"}'),
+            "/deep": (200, b"[" * 100_000),
+            "/deep-no": (500, b"[" * 100_000),
+            "/naive": (200, _refusal(time="2030-01-01T00:00:00")),
+            "/typed": (200, _refusal(path=[5])),
+            "/torn": (200, _refusal(path="/\ud800")),
         }[self.path.removesuffix("/api/rejections/x")]
         self.send_response(status)
         self.send_header("Location", "/odd/api/rejections/x")
@@ -189,6 +199,11 @@ def stub() -> Iterator[ThreadingHTTPServer]:
         ("html", "does not answer as an admin"),
         ("away", "answers 302"),
         ("no", "refuses: why. --token-file F"),
+        ("deep", "does not answer as an admin"),
+        ("deep-no", "answers 500"),
+        ("naive", "does not answer as an admin"),
+        ("typed", "does not answer as an admin"),
+        ("torn", "does not answer as an admin"),
     ],
 )
 def test_a_server_that_is_no_admin(stub: ThreadingHTTPServer, path: str, words: str, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
     pem         PEM blocks with the lines that they stand on
     shape       which of all these a DER file is, by its outermost elements
     reading     bytes to items, or to a problem that says what was expected
+    effort      what a file would have us work before it can be read
     keys        private and public keys: whose they are, never what they are
     extensions  extensions in words; DV, OV and EV by their policies
     algorithms  names of signature algorithms

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
 )
 
+from mtlsproxy.anatomy.effort import TooMuchWork, require_modest
 from mtlsproxy.anatomy.items import KeyItem, Origin
 from mtlsproxy.anatomy.pem import Block
 from mtlsproxy.anatomy.shape import Shape
@@ -67,6 +68,8 @@ def read_pem_key(origin: Origin, block: Block, password: bytes | None) -> KeyIte
     encrypted = block.label.startswith("ENCRYPTED") or block.is_legacy_encrypted
     if encrypted and password is None:
         return _locked(origin, form)
+    if block.label.startswith("ENCRYPTED"):
+        _require_modest(block.der(), form)
     try:
         return private_item(origin, form, load(block.text, password if encrypted else None), encrypted=encrypted)
     except _REFUSED as error:
@@ -92,6 +95,8 @@ def read_der_key(origin: Origin, shape: Shape, data: bytes, password: bytes | No
     encrypted = shape is Shape.ENCRYPTED_PKCS8
     if encrypted and password is None:
         return _locked(origin, _SHAPES[shape])
+    if encrypted:
+        _require_modest(data, _SHAPES[shape])
     try:
         private = load_der_private_key(data, password if encrypted else None)
     except _REFUSED as error:
@@ -106,6 +111,13 @@ def read_public_key(origin: Origin, data: bytes, form: str) -> KeyItem:
     except _REFUSED as error:
         raise BadKey(f"a public key ({form}) was expected: {error}") from error
     return KeyItem(origin, form, "public", False, key_name(public) or type(public).__name__, spki_of(public))
+
+
+def _require_modest(data: bytes, form: str) -> None:
+    try:
+        require_modest(data)
+    except TooMuchWork as error:
+        raise BadKey(f"a private key ({form}) that is not opened: {error}") from error
 
 
 def _locked(origin: Origin, form: str) -> KeyItem:

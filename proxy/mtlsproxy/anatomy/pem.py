@@ -60,11 +60,11 @@ def blocks(data: bytes) -> Iterator[Block | BadBlock]:
         at = begin.start()
         label = begin[1].decode("ascii")
         ends = b"-----END " + begin[1] + b"-----"
-        end = data.find(ends, begin.end())
         following = _BEGIN.search(data, begin.end())
-        if end < 0 or (following is not None and following.start() < end):
+        stop = following.start() if following is not None else len(data)
+        end = data.find(ends, begin.end(), stop)  # no further: each byte of a hostile file is looked at once
+        if end < 0:
             yield BadBlock(line, f"BEGIN {label} has no END {label}: the file was cut short, or a line is missing")
-            stop = following.start() if following is not None else len(data)
         else:
             stop = end + len(ends)
             yield Block(label, line, data[at:stop])

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7, pkcs12
 
 from mtlsproxy.anatomy import keys, pem
 from mtlsproxy.anatomy.algorithms import signature_name
+from mtlsproxy.anatomy.effort import TooMuchWork, require_modest
 from mtlsproxy.anatomy.extensions import show_all
 from mtlsproxy.anatomy.items import (
     CertificateItem,
@@ -58,10 +59,11 @@ def read_contents(data: bytes, file: str, password: bytes | None = None) -> Cont
     """Everything in `data`, in its order. file: for messages. password: of keys and PKCS#12. Raises nothing."""
     silence_oddities()
     if pem.is_pem(data):
-        contents = Contents()
-        for block in pem.blocks(data):
-            contents += _of_block(block, file, password)
-        return contents
+        found = [_of_block(block, file, password) for block in pem.blocks(data)]
+        return Contents(
+            tuple(item for each in found for item in each.items),
+            tuple(problem for each in found for problem in each.problems),
+        )
     return _attempt(lambda: _of_der(data, Origin(file), password), file, None)
 
 
@@ -247,6 +249,10 @@ def _pkcs12(data: bytes, origin: Origin, password: bytes | None) -> tuple[Item, 
 
 def _open_pkcs12(data: bytes, password: bytes | None) -> pkcs12.PKCS12KeyAndCertificates:
     """Without a password, also as written by those who call an empty one none."""
+    try:
+        require_modest(data)
+    except TooMuchWork as error:
+        raise _Unreadable(f"a PKCS#12 file that is not opened: {error}") from error
     for attempt in (password,) if password is not None else (None, b""):
         try:
             return pkcs12.load_pkcs12(data, attempt)

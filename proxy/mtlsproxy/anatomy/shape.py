@@ -20,6 +20,8 @@ class Shape(Enum):
     PKCS12 = "a PKCS#12 file"
 
 
+_LOOKED_AT = 16
+"""Elements: none of these has as many beside each other, and a file may have millions."""
 _BIT_STRING = 0x03
 _TIMES = (0x17, 0x18)
 _VERSION = 0xA0
@@ -30,10 +32,10 @@ def shape_of(data: bytes) -> Shape | None:
     """None for what is no DER, or of another kind."""
     try:
         start, end = der.enter(data, 0, len(data), _SEQUENCE)
-        parts = der.children(data, start, end)
+        parts = der.children(data, start, end, _LOOKED_AT)
         tags = [tag for tag, _, _ in parts]
         if tags[:3] == [_SEQUENCE, _SEQUENCE, _BIT_STRING] and len(tags) == 3:
-            inner = der.children(data, *der.enter(data, parts[0][1], parts[0][2], _SEQUENCE))
+            inner = der.children(data, *der.enter(data, parts[0][1], parts[0][2], _SEQUENCE), _LOOKED_AT)
             return _signed([tag for tag, _, _ in inner])
     except der.DerError:
         return _indefinite(data)

@@ -1,13 +1,13 @@
 """Asks a running proxy's admin listener. Never through a proxy of the environment, and never to where it redirects."""
 
 import http.client
-import json
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from mtlsproxy.cli.foreign import foreign_json
 from mtlsproxy.cli.report import BadInput
 from mtlsproxy.config.model import Admin
 from mtlsproxy.runtime.token import TokenError, read_token
@@ -95,7 +95,7 @@ def _refused(error: urllib.error.HTTPError, url: str) -> Exception:
 
 def _detail(error: urllib.error.HTTPError) -> str:
     try:
-        said = json.loads(error.read(MAX_ANSWER))
+        said = foreign_json(error.read(MAX_ANSWER))
     except (ValueError, OSError, http.client.HTTPException):
         return error.reason
     return str(said.get("detail") or error.reason) if isinstance(said, dict) else error.reason
@@ -103,7 +103,7 @@ def _detail(error: urllib.error.HTTPError) -> str:
 
 def _object(data: bytes, url: str) -> dict[str, Any]:
     try:
-        said = json.loads(data)
+        said = foreign_json(data)
     except ValueError as error:
         raise BadInput(f"{url} does not answer as an admin of mtlsproxy does: {error}") from error
     if not isinstance(said, dict):

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import click
-import orjson
 from rich.text import Text
 from rich.tree import Tree
 
+from mtlsproxy.cli.foreign import foreign_json
 from mtlsproxy.cli.report import BadInput, line, print_json, print_tree, printable, text, tree
 from mtlsproxy.telemetry.audit import LONGEST_LINE
 from mtlsproxy.telemetry.chain import ChainCheck, Trouble, Writer
@@ -65,8 +65,8 @@ def _opened(file: Path) -> IO[bytes]:
 
 def _said(data: bytes, is_wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
     try:
-        said = orjson.loads(data)
-    except orjson.JSONDecodeError:
+        said = foreign_json(data)
+    except ValueError:
         return None
     if not isinstance(said, dict):
         return None

@@ -37,7 +37,11 @@ from mtlsproxy.x509.certificate import Certificate, MalformedCertificate, held_i
 from mtlsproxy.x509.evidence import Result
 from mtlsproxy.x509.policy import Truststore
 
-_PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOTALL)
+# Up to the next dashes, and no further: a file of nothing but BEGIN lines is read in one go.
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----((?:[^-]++|-(?!----))*+)-----END CERTIFICATE-----")
+MAX_SIZE = 16 << 20
+"""Octets of a file with a chain, which a file of expectations may name: /dev/zero has no end."""
+
 _DER_SEQUENCE = b"\x30"
 _T = TypeVar("_T")
 
@@ -50,12 +54,11 @@ def read_chain(file: Path) -> tuple[bytes, ...]:
     data = _read(file)
     if b"-----BEGIN" not in data and data.startswith(_DER_SEQUENCE):
         return (data,)
-    blocks = _PEM.findall(data)
-    certificates = [body for label, body in blocks if label == b"CERTIFICATE"]
-    if not certificates:
-        raise BadInput(f"{file}: no certificate (BEGIN CERTIFICATE) in it, but {held_instead(data)}")
+    certificates = _CERTIFICATE.findall(data)
     if data.count(b"-----BEGIN CERTIFICATE-----") != len(certificates):
         raise BadInput(f"{file}: a certificate in it has no end: the file was cut short")
+    if not certificates:
+        raise BadInput(f"{file}: no certificate (BEGIN CERTIFICATE) in it, but {held_instead(data)}")
     try:
         return tuple(base64.b64decode(b"".join(body.split()), validate=True) for body in certificates)
     except binascii.Error as error:
@@ -64,9 +67,13 @@ def read_chain(file: Path) -> tuple[bytes, ...]:
 
 def _read(file: Path) -> bytes:
     try:
-        return file.read_bytes()
+        with file.open("rb") as stream:
+            data = stream.read(MAX_SIZE + 1)
     except OSError as error:
         raise BadInput(f"{file}: cannot be read: {error.strerror}") from error
+    if len(data) > MAX_SIZE:
+        raise BadInput(f"{file}: is larger than {MAX_SIZE >> 20} MiB: it holds more than a client's chain")
+    return data
 
 
 def explain_by_config(

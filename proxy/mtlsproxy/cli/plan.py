@@ -101,7 +101,7 @@ def _ask(replay: "Replay", admin: str, token_file: Path | None) -> None:
             replay.add_client(client)
         for line in admin_client.ask(url, "/api/rejections", token)["rejections"]:
             replay.add(line)
-    except (admin_client.NotThere, KeyError, TypeError) as error:
+    except (admin_client.NotThere, AttributeError, KeyError, TypeError) as error:
         raise BadInput(f"{url} does not answer as an admin of mtlsproxy does: {error!r}") from error
 
 

@@ -20,7 +20,8 @@ from mtlsproxy.reasons import Reason
 from mtlsproxy.x509.certificate import Certificate, MalformedCertificate, parse_certificate
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_BLOCK = re.compile("-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
+_BLOCK = re.compile("-----BEGIN CERTIFICATE-----([^-]*)-----END CERTIFICATE-----")
+_TEXTS = ("method", "path", "host", "listener", "route", "truststore", "detail")
 _REPLACED = "\ufffd"
 """Stands in the log for what was no UTF-8."""
 
@@ -52,6 +53,8 @@ def fetch_rejection(ident: str, url: str, token_file: Path | None) -> Rejection:
         raise BadInput(f"the admin at {url} knows no refusal {ident}: {words}") from None
     try:
         at = datetime.fromisoformat(said["time"])
+        if at.tzinfo is None or not all(isinstance(said.get(key), str | None) for key in _TEXTS):
+            raise ValueError("a time without a zone, or a number where text was expected")
         return Rejection(said, Reason(said["reason"]), at, _presented(said["presented"]))
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{url} does not answer as an admin of mtlsproxy does: {error!r}") from error

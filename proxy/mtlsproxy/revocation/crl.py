@@ -24,6 +24,8 @@ from mtlsproxy.x509.oddities import silence_oddities
 
 __all__ = ["Crl", "CrlError", "RevokedEntry", "Scope", "load_crls", "parse_crl", "verify_crl"]
 
+_NUMBER_OCTETS = 20
+
 HANDLED_CRITICAL = (
     pyca.CRLNumber,
     pyca.AuthorityKeyIdentifier,
@@ -246,6 +248,13 @@ def _index(data: bytes, raw: _Raw, *, delta: bool) -> SerialIndex:
     return build_index(data, *raw.entries, extensions=raw.version_2, delta=delta)
 
 
+def _number(value: int) -> int:
+    """Python writes no integer of thousands of digits, and whoever serves a list chooses this one. Raises CrlError."""
+    if not 0 <= value < 1 << 8 * _NUMBER_OCTETS:
+        raise CrlError(f"a CRL number that is negative or longer than {_NUMBER_OCTETS} octets (RFC 5280 §5.2.3)")
+    return value
+
+
 class _Extensions:
     """crlExtensions (RFC 5280 §5.2). Raises CrlError for what we cannot process."""
 
@@ -266,9 +275,9 @@ class _Extensions:
         if isinstance(value, pyca.AuthorityKeyIdentifier):
             self.authority_key_id = value.key_identifier
         elif isinstance(value, pyca.CRLNumber):
-            self.number = value.crl_number
+            self.number = _number(value.crl_number)
         elif isinstance(value, pyca.DeltaCRLIndicator):
-            self.base_number = value.crl_number
+            self.base_number = _number(value.crl_number)
         elif isinstance(value, pyca.FreshestCRL):
             self.freshest_urls = point_urls(value)
         elif isinstance(value, pyca.IssuingDistributionPoint):

@@ -10,6 +10,8 @@ from mtlsproxy.revocation.crl import Crl
 from mtlsproxy.revocation.policy import RevocationPolicy
 from mtlsproxy.verdict.trust import Trust
 
+_BEYOND_EXACT = 1 << 53
+
 Asked = tuple[str, CrlEvent | None]
 """A URL that is kept fetched, and what became of the last try; None before the first."""
 
@@ -74,11 +76,16 @@ def _try(url: str, event: CrlEvent | None) -> dict[str, Any]:
 def _list(crl: Crl) -> dict[str, Any]:
     return {
         "source": crl.source,
-        "number": crl.number,
+        "number": _exact(crl.number),
         "this_update": crl.this_update,
         "next_update": crl.next_update,
         "entries": crl.entries,
     }
+
+
+def _exact(number: int | None) -> int | str | None:
+    """In digits where it is beyond what readers of JSON keep exactly (RFC 7493 §2.2): CRL numbers have 20 octets."""
+    return number if number is None or number < _BEYOND_EXACT else str(number)
 
 
 def _seconds_left(found: CombinedCrl, now: datetime) -> int:

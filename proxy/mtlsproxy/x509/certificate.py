@@ -62,7 +62,7 @@ _KEY_USAGES = (
 )
 _NO_REV_AVAIL = pyca.ObjectIdentifier("2.5.29.56")  # RFC 9608
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
-_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----((?:[^-]++|-(?!----))*+)-----END CERTIFICATE-----")
 _LABEL = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,64})-----")
 _UNINTERPRETED = (pyca.OtherName, pyca.RegisteredID)
 _SAN_KINDS: dict[type[pyca.GeneralName], str] = {

@@ -43,10 +43,13 @@ def enter(data: bytes, at: int, end: int, tag: int) -> tuple[int, int]:
     return start, after
 
 
-def children(data: bytes, at: int, end: int) -> list[tuple[int, int, int]]:
-    """(tag, offset of the element, offset after it) of every element between the offsets. Raises DerError."""
-    found = []
-    while at < end:
+def children(data: bytes, at: int, end: int, most: int | None = None) -> list[tuple[int, int, int]]:
+    """(tag, offset of the element, offset after it) of every element between the offsets. Raises DerError.
+
+    most: how many are looked at.
+    """
+    found: list[tuple[int, int, int]] = []
+    while at < end and len(found) != most:
         tag, _, after = read(data, at, end)
         found.append((tag, at, after))
         at = after

@@ -1,6 +1,8 @@
 """Whatever a file holds, reading it ends in items or in problems, and never in an exception."""
 
 import contextlib
+from base64 import encodebytes
+from collections.abc import Callable
 
 import pytest
 from cryptography import x509
@@ -16,13 +18,16 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.integration.certificates import key_pem, pem
+from tests.unit.revocation import build
 from tests.unit.x509.build import DAY, NOW, Issued, dn, issue, new_key
 
+from mtlsproxy.anatomy.effort import MOST_ELEMENTS, TooMuchWork, require_modest
 from mtlsproxy.anatomy.items import CertificateItem, Contents, KeyItem
 from mtlsproxy.anatomy.pem import BadBlock, Block, blocks
 from mtlsproxy.anatomy.reading import read_contents
 from mtlsproxy.anatomy.relations import Proof, relate
 from mtlsproxy.anatomy.shape import Shape, shape_of
+from mtlsproxy.x509.certificate import MalformedCertificate, load_pem_certificates
 
 CA = issue("CA", ca=True)
 LEAF = issue("leaf", CA)
@@ -181,3 +186,45 @@ def test_contents_add_up() -> None:
     both = read_contents(pem(LEAF), "a") + read_contents(b"", "b") + Contents()
     assert [isinstance(item, CertificateItem) for item in both.items] == [True]
     assert [str(problem).partition(":")[0] for problem in both.problems] == ["b"]
+
+
+def pfx(rounds: int) -> bytes:
+    """PKCS#12 (RFC 7292 §4), as far as its MAC says how often it is stretched."""
+    content = build.tlv(0x30, bytes.fromhex("06092a864886f70d010701"), build.tlv(0xA0, build.tlv(0x04, b"")))
+    mac = build.tlv(0x30, build.tlv(0x30, b""), build.tlv(0x04, b"saltsalt"), build.integer(rounds))
+    return build.tlv(0x30, build.integer(3), content, mac)
+
+
+def locked(rounds: int) -> bytes:
+    """EncryptedPrivateKeyInfo (RFC 5958 §3) by pbeWithSHAAnd3-KeyTripleDES-CBC."""
+    parameters = build.tlv(0x30, build.tlv(0x04, b"saltsalt"), build.integer(rounds))
+    algorithm = build.tlv(0x30, bytes.fromhex("060a2a864886f70d010c0103"), parameters)
+    return build.tlv(0x30, algorithm, build.tlv(0x04, b"x" * 16))
+
+
+@pytest.mark.parametrize("make", [pfx, locked])
+def test_a_file_that_would_have_its_password_stretched_for_minutes_is_not_opened(make: Callable[[int], bytes]) -> None:
+    for rounds, words in ((2000, ""), (2**31 - 1, "rounds"), (2**200, "rounds")):
+        data = make(rounds)
+        (problem,) = read_contents(data, "f", b"secret").problems
+        assert (words or "password") in problem.message
+        assert ("rounds" in problem.message) == bool(words)
+    armoured = b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n%b-----END ENCRYPTED PRIVATE KEY-----\n"
+    assert "rounds" in read_contents(armoured % encodebytes(locked(2**31 - 1)), "f", b"x").problems[0].message
+
+
+def test_work_that_is_usual_and_bytes_that_only_look_like_it_are_modest() -> None:
+    for sample in SAMPLES.values():
+        require_modest(sample)
+        require_modest(build.tlv(0x30, build.tlv(0x04, b"\x30\x7f"), build.integer(1)))
+    with pytest.raises(TooMuchWork, match="elements"):
+        require_modest(build.tlv(0x30, b"\x05\x00" * (MOST_ELEMENTS + 1)))
+
+
+def test_a_file_of_nothing_but_begin_lines_is_read_in_one_go() -> None:
+    """That took an hour for some megabytes, when each of them looked for its END in all the rest."""
+    found = list(blocks(b"-----BEGIN CERTIFICATE-----\n" * 200_000 + b"-----END CERTIFICATE-----"))
+    assert len(found) == 200_000
+    assert [type(found[0]), type(found[-1])] == [BadBlock, Block]
+    with pytest.raises(MalformedCertificate, match="has no end"):
+        load_pem_certificates(b"-----BEGIN CERTIFICATE-----\n" * 200_000)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mtlsproxy.cli.auditing import Filter, print_record, records
 from mtlsproxy.cli.expectations import load_expectations
+from mtlsproxy.cli.foreign import DEEPEST
 from mtlsproxy.cli.plan import is_access_line
 from mtlsproxy.cli.replay import Replay
 from mtlsproxy.cli.report import BadInput
@@ -129,6 +130,16 @@ def test_any_file_is_read_line_by_line(tmp_path_factory: pytest.TempPathFactory,
                 assert record.said is None or isinstance(record.said, dict)
     except BadInput:
         assert data.startswith(b"\x1f\x8b"), "only what claims to be compressed and is not"
+
+
+@pytest.mark.parametrize("depth", [DEEPEST - 1, DEEPEST, 900, 1020, 100_000])
+def test_lines_nested_deeper_than_any_of_ours_are_passed_over(tmp_path: Path, depth: int) -> None:
+    file = tmp_path / "deep.jsonl"
+    file.write_text('{"time": "2030-01-01T00:00:00Z", "event": "reload", "x": %s}\n' % ("[" * depth + "]" * depth))
+    (record,) = records(file)
+    assert (record.said is not None) == (depth < DEEPEST)
+    if record.said is not None:
+        print_record(record.said, "json")
 
 
 VALID: dict[str, Any] = {

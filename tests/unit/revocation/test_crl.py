@@ -381,3 +381,11 @@ def test_a_key_usage_must_allow_crls_where_there_is_one(crl_sign: bool | None, a
         return
     with pytest.raises(CrlError, match="lacks cRLSign"):
         verify_crl(crl(signer), signer.certificate)
+
+
+def test_a_number_has_twenty_octets_at_most() -> None:
+    """Whoever serves a list chooses it, and Python does not write one of thousands of digits (RFC 5280 §5.2.3)."""
+    assert crl(ROOT, number=2**160 - 1).number == 2**160 - 1
+    for wrong in (2**160, 2**20_000):
+        for extensions in ([build.crl_number(wrong)], [build.crl_number(1), build.delta_of(wrong)]):
+            assert "longer than 20 octets" in refusal(assemble(ROOT, None, extensions=extensions))

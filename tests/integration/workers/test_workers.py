@@ -140,6 +140,9 @@ def test_what_is_denied_is_denied_at_all_and_by_their_successors(
         entry = {"issuer": alice.leaf.issuer.rfc4514_string(), "serial": f"{alice.leaf.serial_number:x}"}
         answer = several.post("/api/deny", entry, token.read_text().strip())
         assert answer["connections_ended"] == MANY // 2
+        assert "warning" not in answer
+        mistyped = several.post("/api/deny", entry | {"issuer": "CN=Nobody"}, token.read_text().strip())
+        assert "CN=Nobody is no loaded CA's name" in mistyped["warning"]
         assert all(connection.ended() for connection in hers)
         assert {connection.get().status for connection in his} == {200}
     for pid in several.pids:

@@ -3,7 +3,9 @@
 import copy
 import json
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -182,6 +184,27 @@ def test_a_running_proxy_tells_who_used_which_route_and_whom_it_refused(
     assert "loses alice.clients.test\n" in plan(write(new), *where).output
     del new["routes"][1]
     assert "there is no route orders" in planned(write(new), *where)[1]["changes"][0]["detail"]
+
+
+@pytest.mark.parametrize(
+    "said", [{"clients": [5]}, {"clients": [], "rejections": [5]}, {"clients": [], "rejections": "ab"}, [], {}]
+)
+def test_somebody_else_where_the_admin_should_be(routed: Tree, write: Write, said: object) -> None:
+    class Stub(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(said).encode())
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Stub) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        result = plan(write(routed), "--admin", f"http://127.0.0.1:{server.server_address[1]}")
+        server.shutdown()
+        thread.join()
+    assert (result.exit_code, "does not answer as an admin" in result.stderr) == (2, True), result.output
 
 
 LINE: Tree = {

@@ -9,7 +9,7 @@ Beside the commands, which COMMANDS lists:
     rejection       a refusal of a running proxy; admin_client: asks it; mends: what to do, by the reason alone
     site, policy    what a configuration says to clients (`test-policy`, `plan`); expectations: what it should say
     replay          requests of a log or of an admin, by another configuration (`plan`)
-    auditing        lines of audit logs
+    auditing        lines of audit logs; foreign: JSON that others wrote
     server_trust    what `probe` judges a server's certificate by
 """
 

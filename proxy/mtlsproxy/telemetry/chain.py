@@ -4,7 +4,7 @@ What it cannot see: lines cut off the end of a writer's, and writers gone as a w
 that has ended says so with its last line; where that is missing, the process was killed, still runs, or lines are gone.
 """
 
-from collections import deque
+from collections import OrderedDict
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
@@ -65,7 +65,7 @@ class ChainCheck:
         self._open: dict[str, _Run] = {}
         self._file = ""
         self._number = 0
-        self._seen: deque[str] = deque(maxlen=REMEMBERED)
+        self._seen: OrderedDict[str, None] = OrderedDict()  # found without looking at each
 
     def begin(self, file: str) -> None:
         """Of the lines that come now."""
@@ -96,7 +96,10 @@ class ChainCheck:
         else:
             self._compare(name, run.last, run.hash, sequence, previous)
             run.last, run.hash = max(sequence, run.last), digest
-        self._seen.append(digest)
+        self._seen[digest] = None
+        self._seen.move_to_end(digest)
+        if len(self._seen) > REMEMBERED:
+            self._seen.popitem(last=False)
         self._note(name, said)
 
     def _compare(self, name: str, last: int, digest: str, sequence: int, previous: str | None) -> None:

@@ -14,6 +14,9 @@ from typing import Any
 from mtlsproxy.telemetry.access_log import timestamp
 
 MAX_CLIENTS = 10_000
+MAX_TEXT = 6_000_000
+"""Characters of all their names together: three times what ten thousand usual ones have. A partner's CA chooses names,
+and neither our memory nor whether a worker's answer (workers.channel.MAX_MESSAGE) still fits."""
 MAX_ROUTES = 32
 """Names kept of each client's routes."""
 
@@ -43,6 +46,11 @@ class KnownClient:
     truststores: tuple[str, ...] = ()
     """All that vouched."""
 
+    @property
+    def text(self) -> int:
+        """Characters of its names."""
+        return len(self.identity or "") + len(self.subject) + len(self.issuer) + sum(map(len, self.san))
+
     def used(self, route: str) -> None:
         if route in self.routes:
             return
@@ -55,8 +63,12 @@ class KnownClient:
 class Clients:
     """The inventory of one process, bounded: who was here longest ago goes first. clock: Unix seconds."""
 
-    def __init__(self, max_clients: int = MAX_CLIENTS, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, max_clients: int = MAX_CLIENTS, clock: Callable[[], float] = time.time, max_text: int = MAX_TEXT
+    ) -> None:
         self._max = max_clients
+        self._max_text = max_text
+        self._text = 0
         self._clock = clock
         # In the order of last_seen.
         self._known: OrderedDict[str, KnownClient] = OrderedDict()
@@ -66,8 +78,9 @@ class Clients:
         known = self._known.get(fingerprint)
         if known is None:
             known = self._known[fingerprint] = describe()
-            if len(self._known) > self._max:
-                self._known.popitem(last=False)
+            self._text += known.text
+            while len(self._known) > self._max or self._text > self._max_text:
+                self._text -= self._known.popitem(last=False)[1].text
         else:
             self._known.move_to_end(fingerprint)
         known.last_seen = self._clock()

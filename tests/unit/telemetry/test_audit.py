@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from tests.unit.telemetry.conftest import ManualLoop
 from tests.unit.telemetry.entries import entry
 
 from mtlsproxy.telemetry.audit import LONGEST_LINE, AuditLog, hash_of, last_line
-from mtlsproxy.telemetry.chain import ChainCheck, Trouble, Writer
+from mtlsproxy.telemetry.chain import REMEMBERED, ChainCheck, Trouble, Writer
 from mtlsproxy.telemetry.refusals import RefusalLog
 from mtlsproxy.telemetry.sink import Sink
 
@@ -253,3 +254,17 @@ def test_the_last_line_of_a_file(file: Path) -> None:
     long = b"x" * (LONGEST_LINE - 1)
     file.write_bytes(b"first\n" + b"y\n" * LONGEST_LINE + long + b"\n")
     assert last_line(file) == (hash_of(long), False)
+
+
+def test_a_writer_may_follow_any_of_the_lines_that_are_remembered_and_no_older_one() -> None:
+    def line(writer: str, follows: str | None) -> bytes:
+        said = {"writer": writer, "sequence": 1, "previous": None, "follows": follows}
+        return orjson.dumps({"time": "2030-01-01T00:00:00Z", "event": "started", **said})
+
+    for others, whole in ((REMEMBERED - 1, True), (REMEMBERED, False)):
+        check = ChainCheck()
+        check.begin("a")
+        lines = [line(f"w{number}", None) for number in range(others + 1)]
+        for data in (*lines, line("last", hash_of(lines[0]))):
+            check.line(data, orjson.loads(data))
+        assert (check.finish()[1] == ()) == whole

@@ -1,9 +1,14 @@
 """The inventory knows who was here, forgets who was here longest ago, and can be joined over processes."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from mtlsproxy.telemetry.clients import MAX_ROUTES, Clients, KnownClient, as_dicts, merged
+import orjson
+
+from mtlsproxy.telemetry.access_log import MAX_NAME, MAX_SAN
+from mtlsproxy.telemetry.clients import MAX_CLIENTS, MAX_ROUTES, Clients, KnownClient, as_dicts, merged
+from mtlsproxy.workers.channel import MAX_MESSAGE
 
 
 class Clock:
@@ -119,3 +124,20 @@ def test_inventories_of_several_processes_are_one() -> None:
     assert joined["first_seen"] == "2030-03-17T17:46:40.000Z"
     assert joined["last_seen"] == "2030-03-17T17:46:42.000Z"
     assert merged([shown(one, clock), shown(other, clock)], limit=1) == both[:1]
+
+
+def test_long_names_make_room_for_each_other() -> None:
+    """What a partner's CA writes into ten thousand certificates ends no worker whose answer became too long."""
+    clock = Clock()
+    one = arrive(Clients(clock=clock), "one", clock)
+    longest = replace(one, identity="\x01" * MAX_NAME, subject="\x01" * MAX_NAME, issuer="\x01" * MAX_NAME)
+    longest.san = ("\x01" * MAX_SAN,)
+    clients = Clients(clock=clock)
+    for number in range(2000):
+        clients.arrived(f"{number:064x}", lambda number=number: replace(longest, fingerprint=f"{number:064x}"))
+    assert 500 < len(clients) < 2000
+    assert clients.latest(1)[0].fingerprint == f"{1999:064x}"
+    assert len(orjson.dumps(shown(clients, clock))) < MAX_MESSAGE
+    for number in range(12_000):
+        arrive(clients, str(number), clock)
+    assert len(clients) == MAX_CLIENTS, "usual names are not cut by it"

@@ -18,8 +18,10 @@ $(STAMP): pyproject.toml deploy/constraints.txt
 demo: setup
 	@$(BIN)/mtlsproxy demo $(ARGS)
 
+# Most tests wait for sockets and processes: a few at once use the time. ARGS=tests/unit JOBS=0 for one after another.
+JOBS ?= 3
 test: setup
-	@$(BIN)/python -m pytest -q $(ARGS)
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(ARGS)
 
 check: setup
 	@$(BIN)/ruff check proxy tests

@@ -257,7 +257,7 @@ def test_a_connection_ends_with_its_certificate(
     proxy = start(config)
     with tls(proxy.port(), client_context(material.root, short)) as connection:
         assert connection.get().status == 200
-        eventually(lambda: datetime.now(UTC) > ends)
+        eventually(lambda: datetime.now(UTC) > ends + timedelta(seconds=1))
         with contextlib.suppress(EOFError, ConnectionError):  # it may be let go just now, before it asks
             answer = connection.get()
             assert (answer.status, answer.problem["reason"]) == (403, Reason.EXPIRED)

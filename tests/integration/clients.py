@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import select
 import socket
 import ssl
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.integration.certificates import Identity
+
+RECORD = 16 * 1024
 
 PATIENCE = 10.0
 """Seconds after which a test gives up on a socket: no test waits for it, only a broken proxy does."""
@@ -73,6 +76,44 @@ class Connection(Bytes):
     """Bytes over TLS; an alert raises ssl.SSLError."""
 
     sock: ssl.SSLSocket
+    _ahead = memoryview(b"")
+
+    def send_ahead(self, data: bytes) -> None:
+        """As much as is taken now; the rest goes out while answers are read. By one thread: OpenSSL's connections are
+        not made for one that reads while another one writes."""
+        self._ahead = memoryview(data)
+        self._exchange(reading=False)
+
+    @property
+    def all_sent(self) -> bool:
+        return not self._ahead
+
+    def _more(self) -> None:
+        if self._ahead:
+            self._exchange(reading=True)
+        else:
+            super()._more()
+
+    def _exchange(self, *, reading: bool) -> None:
+        """Write what waits, until some bytes were read; or only until no more is taken."""
+        sock = self.sock
+        sock.setblocking(False)
+        wants = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
+        try:
+            while True:
+                with contextlib.suppress(*wants):
+                    while self._ahead:
+                        self._ahead = self._ahead[sock.send(self._ahead[:RECORD]) :]
+                if not reading:
+                    return
+                with contextlib.suppress(*wants):
+                    if not (data := sock.recv(65536)):
+                        raise EOFError(f"the connection ended with {self._buffer!r} unread")
+                    self._buffer += data
+                    return
+                assert any(select.select([sock], [sock] if self._ahead else [], [], PATIENCE)), "nothing moves"
+        finally:
+            sock.settimeout(PATIENCE)
 
     def get(self, path: str = "/", *lines: str, host: str = "proxy.test") -> Response:
         """A GET and its answer."""

@@ -30,11 +30,10 @@ def test_thousands_sent_ahead_are_answered_in_order(served: Served, upstream: Re
     upstream.script = named
     with served.connect() as client:
         data = b"".join(request(f"/{n}") for n in range(MANY))
-        writer = threading.Thread(target=client.send, args=(data,))
-        writer.start()
+        client.send_ahead(data)
         for n in range(MANY):
             assert client.response().body == b"/%d" % n
-        writer.join()
+        assert client.all_sent
     assert len(upstream.received) == 1, "one at a time"
 
 
@@ -136,14 +135,13 @@ def test_requests_wait_until_the_client_has_taken_the_answers_before_them(
     """A client that sends ahead and does not read is not served ahead, by whichever connection of the upstream's."""
     upstream.answer(b"HTTP/1.1 200 OK\r\nConnection: %b\r\nContent-Length: 6000\r\n\r\n" % reuse + b"x" * 6_000)
     with served.connect_narrowly() as client:
-        writer = threading.Thread(target=client.send, args=(request() * 300,), daemon=True)
-        writer.start()
+        client.send_ahead(request() * 300)
         asked = settled(lambda: len(upstream.requests))
         assert asked < 100, "1.8 MB were asked for; the kernel's buffers take some"
         assert served.unsent < 512 * 1024
         for _ in range(300):
             assert len(client.response().body) == 6_000
-        writer.join()
+        assert client.all_sent
 
 
 def test_a_large_answer_behind_others_is_held_back_like_a_first(served: Served, upstream: RecordingUpstream) -> None:

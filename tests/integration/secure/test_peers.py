@@ -109,9 +109,8 @@ def test_large_bodies_pass_both_ways_through_aiohttp(serve: Serve, to_tls: Tree,
         served = serve()
         with tls(served.proxy.port(), served.client) as connection:
             head = b"POST / HTTP/1.1\r\nHost: proxy.test\r\nContent-Length: %d\r\n\r\n" % len(body)
-            sender = threading.Thread(target=connection.send, args=(head + body,), daemon=True)
-            sender.start()
+            connection.send_ahead(head + body)
             answer = connection.response()
-            sender.join(PATIENCE)
+            assert connection.all_sent
     assert answer.one("X-Secure") == "True"
     assert answer.body == body

@@ -4,6 +4,7 @@ A family owns the storage of its series and hands out the only writer of each, a
 keeps that writer and never names a label. What a scrape reads is one list of (label values, value) a family.
 """
 
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ Vocabularies = Mapping[str, Vocabulary]
 NO_VOCABULARIES: Vocabularies = {}
 
 
-class Family:
+class Family(ABC):
     """What all kinds share: a name without prefix, the help text, and label names in their fixed order."""
 
     kind = ""
@@ -95,9 +96,9 @@ class Family:
             fitted[place] = vocabulary.fit(label, fitted[place])
         return tuple(fitted)
 
+    @abstractmethod
     def read(self) -> Sequence[tuple[Labels, float | Distribution]]:
         """Every series with its present value, copied: safe to hand to another thread."""
-        raise NotImplementedError
 
 
 class _ValueFamily(Family):
